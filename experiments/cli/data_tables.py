@@ -65,18 +65,26 @@ def render_list(rows: list[dict[str, Any]]) -> Group:
 def render_verification(name: str, folder: Path, result: Verification) -> Group:
     """Return the counts of checked files, and what is wrong with which file."""
     counts = [f"{result.ok:,} ok", f"{len(result.damaged):,} damaged", f"{len(result.missing):,} missing"]
+    if result.copies:
+        counts.append(f"{len(result.copies):,} with the bytes of another")
+    if result.unlisted:
+        counts.append(f"{len(result.unlisted):,} not in the list")
     if result.unchecked:
         counts.append(f"{result.unchecked:,} of other kinds not checked")
     if result.unfinished:
         counts.append(f"{result.unfinished:,} unfinished downloads")
     if result.records is not None:
         counts.append(f"{result.records:,} recordings or stays readable")
+    if result.units is not None and result.published is not None:
+        counts.append(f"{result.units:,} of the {result.published:,} published files of a recording or patient")
     parts: list[Any] = [
         Text(f"{name} in {folder}, by {result.by}"),
         Text(f"  {', '.join(counts)}", style="green" if result.good else "bold red"),
     ]
     lines = [f"  damaged: {path}: {why}" for path, why in result.damaged.items()]
     lines += [f"  missing: {path}" for path in result.missing]
+    lines += [f"  same bytes: {path} and {other}: one recording twice?" for path, other in result.copies.items()]
+    lines += [f"  not in the list: {path}: not the publisher's, or the list is cut" for path in result.unlisted]
     parts += [Text(line) for line in lines[:MAX_LINES]]
     if len(lines) > MAX_LINES:
         parts.append(Text(f"  and {len(lines) - MAX_LINES:,} more: --json names all", style="dim"))

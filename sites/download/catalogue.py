@@ -30,6 +30,7 @@ class Download:
         wanted: patterns of the paths that the reader needs.
         parts: patterns of parts to choose from by name, such as the sampling rates of PTB-XL.
         sums: SHA-256 of each file, where the publisher lists none.
+        count: pattern of the files of a recording or patient each, and how many there are; None: not stated.
         by_hand: instructions where the program cannot fetch the files, else "".
     """
 
@@ -42,6 +43,7 @@ class Download:
     wanted: tuple[str, ...] = ("*",)
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sums: Mapping[str, str] = field(default_factory=dict)
+    count: tuple[str, int] | None = None
     by_hand: str = ""
 
     @property
@@ -57,6 +59,7 @@ def _physionet(
     size: str,
     wanted: tuple[str, ...],
     parts: Mapping[str, tuple[str, ...]] | None = None,
+    count: tuple[str, int] | None = None,
 ) -> Download:
     return Download(
         name=name,
@@ -67,6 +70,7 @@ def _physionet(
         files=f"https://physionet.org/files/{slug}/{version}/",
         wanted=(*wanted, "LICENSE.txt"),
         parts=parts or {},
+        count=count,
     )
 
 
@@ -77,8 +81,16 @@ _ALL = (
         "1.0.0",
         "94 MB",
         ("[12][0-9][0-9].hea", "[12][0-9][0-9].dat", "[12][0-9][0-9].atr", "RECORDS"),
+        count=("[12][0-9][0-9].hea", 48),
     ),
-    _physionet("ptbdb", "ptbdb", "1.0.0", "about 1.7 GB", ("patient*/*", "RECORDS", "CONTROLS")),
+    _physionet(
+        "ptbdb",
+        "ptbdb",
+        "1.0.0",
+        "about 1.7 GB",
+        ("patient*/*", "RECORDS", "CONTROLS"),
+        count=("patient*/*.hea", 549),
+    ),
     _physionet(
         "ptbxl",
         "ptb-xl",
@@ -86,8 +98,11 @@ _ALL = (
         "about 0.5 GB (100 Hz) + 2.6 GB (500 Hz)",
         ("ptbxl_database.csv", "scp_statements.csv"),
         {"100": ("records100/*",), "500": ("records500/*",)},
+        count=("records100/*.hea", 21_799),
     ),
-    _physionet("sepsis", "challenge-2019", "1.0.0", "about 255 MB", ("training/*.psv",)),
+    _physionet(
+        "sepsis", "challenge-2019", "1.0.0", "about 255 MB", ("training/*.psv",), count=("training/*.psv", 40_336)
+    ),
     _physionet(
         "eicu",
         "eicu-crd-demo",

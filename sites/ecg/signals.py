@@ -84,6 +84,19 @@ def find_faults(header: Header) -> Iterator[str]:
     yield from _checksum_faults(header, columns, _read_digital(header, columns))
 
 
+def find_longer_files(header: Header) -> Iterator[str]:
+    """Yield the signal files that are longer than their header states, by more than a frame and some filling bytes."""
+    for path in header.signal_files():
+        own = [channel for channel in header.channels if channel.file == path.name]
+        width = BYTES_PER_SAMPLE.get(own[0].format)
+        if width is None or not header.samples:
+            continue
+        frame = sum(channel.samples_per_frame for channel in own) * width
+        expected, size = int(header.samples * frame) + own[0].byte_offset, path.stat().st_size
+        if size > expected + max(frame, 8):
+            yield f"{path.name} is longer than it states, {size} of {expected} bytes"
+
+
 def _checksum_faults(header: Header, columns: Sequence[int], values: Iterable[npt.NDArray[Any]]) -> Iterator[str]:
     if not header.has_checksums:
         return

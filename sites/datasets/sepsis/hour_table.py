@@ -104,15 +104,25 @@ def _stat_files(folder: Path) -> list[tuple[str, int, int, int, int]]:
         for entry in entries:
             name = entry.name
             names.append(name)
-            if entry.is_dir():
+            if os.path.isdir(entry.path):  # entry.is_dir() raises in a loop of links
                 below.append(name)
-            if psv.parse_patient(name) and entry.is_file():
-                status = entry.stat()
+            if psv.parse_patient(name):
+                status = _stat(folder, entry)
                 files.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
     files.sort()
     psv.refuse_copies(folder, names)
     psv.refuse_files_below(folder, below)
     return files
+
+
+def _stat(folder: Path, entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        if entry.is_file():
+            return entry.stat()
+        reason = "a folder" if entry.is_dir() else "a link to nothing"
+    except OSError as error:
+        reason = str(error.strerror)
+    raise DataError(f"{folder / entry.name} is no file ({reason}): its patient would be left out")
 
 
 def _digest(*parts: object) -> str:

@@ -161,6 +161,112 @@ def test_sums_of_the_program_are_used_where_the_publisher_lists_none(tmp_path: P
     assert result.good
 
 
+def test_files_that_the_list_of_sums_does_not_name_are_named(folder: Path) -> None:
+    write_sums(folder)
+    (folder / "notes.txt").write_text("no data")
+    (folder / "north-001.wrd").write_bytes(b"written by score")
+    assert check(folder).good
+    shutil.copy(folder / "north-001.dat", folder / "north-009.dat")
+    result = check(folder)
+    assert (result.unlisted, result.good) == (("north-009.dat",), False)
+    (folder / "north-009.dat").unlink()
+    listing = folder / "SHA256SUMS.txt"
+    listing.write_text(listing.read_text().splitlines(keepends=True)[0])
+    result = check(folder)
+    assert len(result.unlisted) == 9  # three headers, signals and annotations; only RECORDS is left in the list
+    assert not result.good
+
+
+def test_each_pattern_fits_a_file(folder: Path) -> None:
+    write_sums(folder)
+    result = check(folder, "*.atr", "no such*")
+    assert (result.ok, result.missing, result.good) == (3, ("no such*",), False)
+
+
+def test_a_list_of_sums_does_not_replace_those_of_the_program(tmp_path: Path) -> None:
+    (tmp_path / "processed.va.data").write_text("63,1,1,140,260,0,1,112,1,3,2,?,?,2\n")
+    write_sums(tmp_path)
+    source = Source(heart_disease, heart_disease.Options(), tmp_path, tmp_path / "store")
+    result = verify_files(source, catalogue.find_download("heart_disease"))
+    assert set(result.damaged) == {"processed.va.data"}
+
+
+def relink(path: Path, target: Path) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
+def become_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+ODD: list[tuple[str, Callable[[Path], object], str, str]] = [
+    (
+        "north-001.dat",
+        lambda path: path.write_bytes(path.read_bytes() + b"12345678901234567"),
+        "north-001.hea",
+        "longer",
+    ),
+    ("north-001.hea", lambda path: path.write_bytes(path.read_bytes() + b"# \0\0"), "north-001.hea", "no text"),
+    ("north-001.hea", lambda path: shutil.copy(path.with_name("north-002.hea"), path), "north-001.hea", "north-002"),
+    ("north-001.atr", lambda path: relink(path, path.with_name("gone")), "north-001.atr", "a link to nothing"),
+    ("north-001.atr", lambda path: relink(path, path), "north-001.atr", "a link to nothing"),
+    ("north-001.atr", become_folder, "north-001.atr", "a folder"),
+    ("north-001.dat", lambda path: path.with_name("p.psv").write_text("HR|Temp\n"), "p.psv", "no row below"),
+]
+
+
+@pytest.mark.parametrize(("name", "harm", "file", "why"), ODD, ids=[f"{n}-{w}" for n, _, _, w in ODD])
+def test_by_reading_what_a_reader_may_not_notice(
+    folder: Path, name: str, harm: Callable[[Path], object], file: str, why: str
+) -> None:
+    harm(folder / name)
+    result = check(folder)
+    assert why in result.damaged[file]
+    assert not result.good
+
+
+def test_by_reading_an_unfinished_download_is_missing(folder: Path) -> None:
+    (folder / "north-001.atr").rename(folder / "north-001.atr.part")
+    assert check(folder).missing == ("north-001.atr",)
+    (folder / "north-002.atr.part").touch()  # left behind next to the whole file
+    assert check(folder).missing == ("north-001.atr",)
+
+
+def test_by_reading_two_files_of_the_same_bytes_are_named(folder: Path) -> None:
+    shutil.copy(folder / "north-001.dat", folder / "north-009.dat")
+    result = check(folder)
+    assert result.copies == {"north-009.dat": "north-001.dat"}
+    assert result.good  # published data hold some too
+
+
+def test_by_reading_a_table_that_ends_in_a_line_unlike_the_others(folder: Path) -> None:
+    for number in range(12):
+        (folder / f"p{number:02d}.psv").write_text("HR|Temp\n80|37\n")
+    (folder / "p07.psv").write_text("HR|Temp\n80|3")
+    assert set(check(folder).damaged) == {"p07.psv"}
+    for path in folder.glob("p0*.psv"):  # where many do, it is how they are written
+        path.write_text("HR|Temp\n80|37")
+    assert check(folder).good
+
+
+def test_by_reading_a_folder_that_is_a_link_is_read(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.csv").write_text("1,2\n3\n")
+    (folder / "below").symlink_to(tmp_path / "elsewhere")
+    (folder / "loop").symlink_to(folder)
+    assert set(check(folder).damaged) == {"below/a.csv"}
+
+
+def test_the_number_of_published_files_is_given(folder: Path) -> None:
+    for name in ("100", "101"):
+        (folder / f"{name}.hea").write_text(f"{name} 0 360\n")
+    source = Source(mitdb, Options(), folder, folder.parent / "store")
+    result = verify_files(source, catalogue.find_download("mitdb"))
+    assert (result.units, result.published) == (2, 48)
+
+
 @pytest.mark.realdata
 def test_the_published_recordings_are_whole(mitdb_folder: Path, tmp_path: Path) -> None:
     result = verify_files(Source(mitdb, Options(), mitdb_folder, tmp_path), catalogue.find_download("mitdb"))

@@ -290,3 +290,17 @@ def test_a_second_file_of_a_patient_is_left_out_and_counted(
     assert cohort.excluded == {"patients whose file is the same as another's, or its beginning": 1}
     assert len({"q", name} & set(cohort.patients)) == 1
     assert (cohort.patient == list(cohort.patients).index(({"q", name} & set(cohort.patients)).pop())).sum() == HOURS
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a link to nothing", "a loop"])
+def test_a_patient_whose_file_is_none_is_not_left_out(tmp_path: Path, kind: str) -> None:
+    folder = folder_with(tmp_path, "p7.psv", b"")
+    path = folder / "p7.psv"
+    path.unlink()
+    if kind == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path if kind == "a loop" else tmp_path / "gone")
+    source = datasets.open_source(parse_config({"data": {"dataset": "sepsis"}}), folder)
+    with pytest.raises(DataError, match=r"p7\.psv (is no file|holds \.psv files)"):
+        source.patients()
