@@ -11,13 +11,15 @@ import numpy as np
 
 from client.site import Site
 from common.config import RunConfig
-from common.replies import HandshakeReply
-from common.reports import HandshakeCounts, HandshakeReport, SplitCounts
+from common.metrics.counts import Counts
+from common.metrics.table_names import ALL_PATIENTS
+from common.replies import HandshakeReply, ValidateReply
+from common.reports import HandshakeCounts, HandshakeReport, SplitCounts, ValidateReport
 from common.request_record import PROTOCOL
-from common.requests import Request
+from common.requests import HandshakeRequest, Request, ValidateRequest
 from server import app
 from tests import tiny
-from tests.wire import Answer, FakeGrid, Script, site_script
+from tests.wire import Answer, FakeGrid, Script, change_report, site_script
 
 
 def scripts(sites: dict[str, Site]) -> list[Script]:
@@ -52,6 +54,25 @@ def outcome(out: Path) -> Any:
 
 def lines(out: Path) -> list[Any]:
     return [strictly(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+
+
+def scored(script: Script, right: dict[int, int], asked: list[Request]) -> Script:
+    """Return a script of which `right[round]` of 10 validation examples are predicted well; it lists what is asked."""
+
+    def answer(request: Request) -> Answer:
+        asked.append(request)
+        if isinstance(request, HandshakeRequest):
+            reply = script(request)
+            held = SplitCounts(patients=1, examples=10, classes=(10, 0, 0))
+            return change_report(reply, counts=reply.report.counts.model_copy(update={"validation": held}))
+        if not isinstance(request, ValidateRequest):
+            return script(request)
+        counts = np.zeros((3, 3), np.int64)
+        counts[0, 0], counts[0, 1] = right[request.round], 10 - right[request.round]
+        tables = {ALL_PATIENTS: Counts(counts, np.zeros((3, 2, 64), np.int64), np.zeros(()))}
+        return ValidateReply("ignored", ValidateReport(patients=1), tables=tables)
+
+    return answer
 
 
 def fails_in(script: Script, wrong: Callable[[Request], Answer], kind: str, rounds: set[int]) -> Script:

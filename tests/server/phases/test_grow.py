@@ -14,13 +14,14 @@ from client import input_scaling
 from client.site import Site
 from common import models
 from common.config import RunConfig
-from common.requests import GrowRequest, Request
+from common.requests import FinalTestRequest, GrowRequest, Request
 from common.tree_plan import draw_trees, plan_run
 from experiments.baselines.trees import grow_trees
 from server.app import run_federation
+from server.run import digest_weights
 from sites.cohort import join_cohorts
 from tests import tiny
-from tests.server.phases.memory_runs import lead, lines, quiet, scripts
+from tests.server.phases.memory_runs import lead, lines, quiet, scored, scripts
 from tests.wire import FakeGrid
 
 
@@ -127,3 +128,40 @@ def test_a_forest_needs_a_message_a_round_and_gives_the_trees_of_all_rows_in_one
     model = models.build_model(whole.task, config.model, config.seed)
     grow_trees(model, whole, config, "pooled")
     np.testing.assert_allclose(model.state_dict()["value"].numpy(), weights["value"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "messages"),
+    [
+        ({"name": "boosting", "options": {"trees": 12, "depth": 2, "bins": 8, "min_people": 0.0}}, 2),
+        ({"name": "forest", "options": {"trees": 12, "depth": 2, "bins": 8}}, 1),
+    ],
+)
+def test_growing_ends_after_the_patience_and_the_trees_after_the_best_round_are_dropped(
+    wide_sites: dict[str, Site], tmp_path: Path, model: dict[str, Any], messages: int
+) -> None:
+    right = dict(enumerate([4, 7, 6, 5, 9, 9], 1))  # round 2 is the best of the first four
+    requests: list[Request] = []
+    config = tiny.run_config(
+        model=model,
+        federation__rounds=6,
+        federation__patience=2,
+        evaluation__metric="accuracy",
+        evaluation__bootstrap=0,
+    )
+    events: list[dict[str, Any]] = []
+    grid = FakeGrid([scored(script, right, requests) for script in scripts(wide_sites)])
+    result = lead(grid, config, tmp_path, events.append)
+    asked = [request for node, request in grid.sent if isinstance(request, GrowRequest) and node == 1]
+    assert [request.round for request in asked] == [number for number in (1, 2, 3, 4) for _ in range(messages)]
+    stopped = next(event for event in events if event["event"] == "stopped")
+    assert (stopped["round"], stopped["rounds"], stopped["chosen"], result["chosen"]) == (4, 6, 2, 2)
+    weights = load_file(tmp_path / "model.safetensors")
+    last = asked[-1].weights["value"]  # the server's trees of round 4, before their leaves
+    assert last[4:6].any()
+    assert np.array_equal(weights["value"][:4], last[:4])
+    assert weights["value"][:4].any()
+    assert not weights["value"][4:].any()
+    assert model["name"] == "forest" or (weights["feature"][4:] < 0).all()
+    tested = [request for request in requests if isinstance(request, FinalTestRequest)]
+    assert {digest_weights(request.weights) for request in tested} == {digest_weights(weights)}

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from client.site import Site
 from common.errors import ConfigError
-from common.metrics.counts import Counts
-from common.metrics.table_names import ALL_PATIENTS
-from common.replies import ValidateReply
-from common.reports import SplitCounts, ValidateReport
-from common.requests import FinalTestRequest, HandshakeRequest, Request, TrainRequest, ValidateRequest
+from common.reports import SplitCounts
+from common.requests import FinalTestRequest, HandshakeRequest, Request, TrainRequest
 from server.run import digest_weights
 from tests import tiny
-from tests.server.phases.memory_runs import hello, lead, lines, quiet, scripts
-from tests.wire import Answer, FakeGrid, Script, change_report
-
-
-def scored(script: Script, right: dict[int, int], asked: list[Request]) -> Script:
-    """Return a script of which `right[round]` of 10 validation examples are predicted well; it lists what is asked."""
-
-    def answer(request: Request) -> Answer:
-        asked.append(request)
-        if isinstance(request, HandshakeRequest):
-            reply = script(request)
-            held = SplitCounts(patients=1, examples=10, classes=(10, 0, 0))
-            return change_report(reply, counts=reply.report.counts.model_copy(update={"validation": held}))
-        if not isinstance(request, ValidateRequest):
-            return script(request)
-        counts = np.zeros((3, 3), np.int64)
-        counts[0, 0], counts[0, 1] = right[request.round], 10 - right[request.round]
-        tables = {ALL_PATIENTS: Counts(counts, np.zeros((3, 2, 64), np.int64), np.zeros(()))}
-        return ValidateReply("ignored", ValidateReport(patients=1), tables=tables)
-
-    return answer
+from tests.server.phases.memory_runs import hello, lead, lines, quiet, scored, scripts
+from tests.wire import FakeGrid
 
 
 @pytest.mark.parametrize(
