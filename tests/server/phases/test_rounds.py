@@ -121,7 +121,7 @@ def spoilt(script: Script, **changes: Any) -> Callable[[Request], Answer]:
         ),
         (lambda s: lambda request: Error(code=7, reason="node\nunavailable"), "transport error 7: node"),
         (lambda s: lambda request: Error(code=100, reason="not JSON"), "transport error 100: not JSON"),
-        (lambda s: lambda request: None, "no answer within 0.3 s"),
+        (lambda s: lambda request: None, "no answer within 2 s"),
     ],
     ids=["other model", "empty", "no examples", "transport", "garbled error", "silent"],
 )
@@ -129,7 +129,8 @@ def test_a_broken_answer_costs_its_site_and_no_other(
     sites: dict[str, Site], tmp_path: Path, wrong: Any, why: str
 ) -> None:
     north, south = scripts(sites)
-    config = tiny.run_config(federation__rounds=1, federation__round_timeout=0.3)
+    limit = 2.0 if why.endswith(" 2 s") else 30.0  # a busy machine may take longer for any answer
+    config = tiny.run_config(federation__rounds=1, federation__round_timeout=limit)
     done = lead(FakeGrid([north, fails_in(south, wrong(south), "train", {1})]), config, tmp_path)
     assert done["status"] == "complete"
     assert lines(tmp_path)[0]["lost"] == {"south": why}

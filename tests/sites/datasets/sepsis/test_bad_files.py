@@ -179,7 +179,7 @@ def test_what_is_no_patient_is_not_read(tmp_path: Path) -> None:
     write(tmp_path, "p1", lines(3))
     (tmp_path / "._p1.psv").write_bytes(b"\0\5\x16\7")
     (tmp_path / "index.html").write_text("<html>")
-    (tmp_path / "old.psv").mkdir()
+    (tmp_path / "old").mkdir()
     assert [item.id for item in sepsis.patients(tmp_path, STAYS, tmp_path / "store")] == ["p1"]
     assert not whole(tmp_path, tmp_path / "store").synthetic
     write(tmp_path / "training_setA", "p2", lines(3, HR=70))
