@@ -91,7 +91,7 @@ def test_a_quorum_is_not_below_the_minimum() -> None:
 
 
 def test_it_is_reported_who_is_awaited(sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "AWAIT_SECONDS", 0.05)
+    monkeypatch.setattr(exchange, "AWAIT_SECONDS", 0.2)
     north, south, west = scripts(sites)
     silent = [in_round(each, "train", [1], lambda _: None) for each in (south, west)]
     config = tiny.run_config(federation__rounds=1, federation__round_timeout=2.0, federation__choose="last")
@@ -205,7 +205,7 @@ def test_a_registered_site_that_does_not_connect_makes_the_run_partial(sites: di
     grid.fixed_nodes, grid.offline = False, {3}
     config = tiny.run_config(federation__connect_timeout=0.5)
     run(grid, config, tmp_path, read_names=lambda: {1: "north", 2: "south", 3: "west"})
-    assert read(tmp_path)["partial"] == {"west": "did not connect within 2 s"}
+    assert read(tmp_path)["partial"] == {"west": "did not connect within 0.5 s"}
     assert read(tmp_path)["status"] == "complete"
 
 
@@ -229,7 +229,7 @@ def test_a_site_that_comes_back_with_another_node_joins_the_next_round(sites: di
 
     app.run_federation(again, config, tmp_path, listen)
     assert [line["lost"] for line in lines(tmp_path)] == [
-        {}, {"west": "validation: did not connect within 2 s"}, {"west": "did not connect within 0.5 s"}, {}
+        {}, {"west": "validation: did not connect within 0.5 s"}, {"west": "did not connect within 0.5 s"}, {}
     ]  # fmt: skip
     assert "train" in lines(tmp_path)[3]["sites"]["west"]
 
