@@ -112,7 +112,7 @@ class SitePolicy(Section):
         3, ge=1, description="models that a run may have tested; null: any number"
     )
     max_tested_models_per_month: int | None = Field(
-        100, ge=1, description="models that all runs together may test in 30 days; null: any number"
+        12, ge=1, description="models that all runs together may test in 30 days; null: any number"
     )
     max_rounds_per_day: int | None = Field(
         None, ge=1, description="rounds that all runs together may train in 24 hours; null: any number"

@@ -207,9 +207,10 @@ def find_replaced_share(context: SiteContext, config: RunConfig) -> float:
     """Return the probability with which outcomes that a run learns from are replaced here.
 
     Also in private runs: an epsilon of 8 hides an outcome less than this does. But not where the policy demands
-    privacy, so that its epsilon is what the hospital relies on.
+    privacy, so that its epsilon is what the hospital relies on. A run that makes the policy stricter
+    (`federation.site_policy`) does not change what the hospital relies on.
     """
-    demanded = config.privacy.on and context.policy.needs_privacy
+    demanded = config.privacy.on and context.relies_on_privacy
     return 0.0 if context.simulated or demanded else context.policy.replaced_values
 
 

@@ -27,7 +27,9 @@ class SiteContext:
         count: how many sites are simulated.
         people: the only people whose recordings are read, to compare answers with and without someone; None: everyone.
         state: folder of what must last from message to message: ledger, local layers. Ignored when comparing contexts,
-            as are the two below.
+            as are the three below.
+        demands_privacy: whether the hospital's own policy demands differential privacy, before a run made it stricter;
+            None: as the policy does.
         server: the server that the hospital's node is connected to, HOST:PORT; empty in a simulation.
         server_run: the server's own number of the run that asks.
     """
@@ -39,8 +41,14 @@ class SiteContext:
     count: int = 0
     people: frozenset[str] | None = None
     state: Path | None = field(default=None, compare=False)
+    demands_privacy: bool | None = field(default=None, compare=False)
     server: str = field(default="", compare=False)
     server_run: str = field(default="", compare=False)
+
+    @property
+    def relies_on_privacy(self) -> bool:
+        """Whether the hospital itself, not the run that asks, relies on differential privacy."""
+        return self.policy.needs_privacy if self.demands_privacy is None else self.demands_privacy
 
     @property
     def simulated(self) -> bool:

@@ -86,7 +86,8 @@ def handle(context: SiteContext, request: Request) -> Reply:
     torch.set_num_threads(1)  # the number of threads changes the last digits of a sum, and so the weights
     trail = AuditTrail(context, request)
     with trail.record_errors("refused"):
-        context = replace(context, policy=tighten_policy(context.policy, request.config.federation.site_policy))
+        stricter = tighten_policy(context.policy, request.config.federation.site_policy)
+        context = replace(context, policy=stricter, demands_privacy=context.relies_on_privacy)
         admit(context, request)
     trail.record_admission()
     try:

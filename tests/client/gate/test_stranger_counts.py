@@ -11,19 +11,35 @@ import numpy as np
 import pytest
 import yaml
 
+from client import requests
 from client.gate.disclosure import ReleaseRules
 from client.gate.guarded_settings import check_settings
 from client.gate.register import Register, open_register
 from client.policy import SitePolicy
 from client.privacy.checks import check_private_training
 from client.requests import handle
-from client.site import load_site
+from client.site import find_replaced_share, load_site
 from client.site_context import SiteContext
 from common.errors import ConfigError, SiteError
 from common.metrics.counts import choose_threshold
-from common.requests import DomainShiftRequest, FinalTestRequest, ScalingRequest, TrainRequest, ValidateRequest
+from common.requests import (
+    DomainShiftRequest,
+    FinalTestRequest,
+    Method,
+    ScalingRequest,
+    TrainRequest,
+    ValidateRequest,
+)
 from common.scaling import Scaling
-from tests.client.gate.stranger import PLAIN, ask_scaling, data_file, forget_data, make_config, make_hospital
+from tests.client.gate.stranger import (
+    PLAIN,
+    ask_scaling,
+    data_file,
+    forget_data,
+    make_config,
+    make_hospital,
+    seed_weights,
+)
 from tests.client.gate.stranger import train_first as train
 
 RUN = "a" * 32
@@ -69,6 +85,52 @@ def test_a_recalibrated_threshold_is_what_the_released_table_gives(tmp_path: Pat
     assert report.recalibration is not None
     sent = report.recalibration.methods["threshold"].threshold
     assert sent == pytest.approx(choose_threshold(table, "false_alarms", config.evaluation.false_alarms))
+
+
+def test_a_run_that_asks_for_privacy_does_not_bring_back_true_outcomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a site_policy, a private run saw outcomes as they are: 440 of 477 were read at an epsilon of 8."""
+    seen: list[float] = []
+
+    def note(context: SiteContext, request: TrainRequest) -> None:
+        seen.append(find_replaced_share(context, request.config))
+        raise SiteError("seen")
+
+    monkeypatch.setattr(requests, "HANDLERS", {**requests.HANDLERS, TrainRequest: note})
+    private = {"epsilon": 8.0, "clip": 1.0}
+    asked: dict[str, object]
+    for own, asked, share in (
+        ({}, {}, 0.15),
+        ({}, {"private_only": True}, 0.15),
+        ({}, {"max_epsilon": 8.0}, 0.15),
+        ({"private_only": True, "max_epsilon": 8.0}, {}, 0.0),
+    ):
+        context = make_hospital(tmp_path / str(len(seen)), **own)
+        config = make_config(
+            **PLAIN, privacy=private, data__scaling="none", federation={"choose": "last", "site_policy": asked}
+        )
+        start = seed_weights(config, load_site(context, config))
+        with pytest.raises(SiteError, match="seen"):
+            handle(context, TrainRequest(config, round=1, weights=start, run_id=RUN))
+        assert seen[-1] == share
+
+
+def test_more_tables_of_one_model_are_not_worth_more_answers(tmp_path: Path) -> None:
+    """Where no personal model was kept, its tables were the federated one's again with errors of their own."""
+    context = make_hospital(tmp_path, patients=400)
+    evaluation = {"bins": 62, "bootstrap": 0, "recalibrate": ["threshold", "temperature"]}
+    config = make_config(**PLAIN, data__scaling="standard", evaluation=evaluation)
+    scaling = ask_scaling(context)
+    start, method = seed_weights(config, load_site(context, config)), Method(pull=0.1)
+    asked = {"round": 1, "scaling": scaling.to_bytes(), "run_id": RUN, "method": method}
+    weights = handle(context, TrainRequest(config, weights=start, **asked)).weights
+    reply = handle(context, FinalTestRequest(config, weights=weights, **asked, state_round=9))
+    assert (reply.tables["personal"].scores == reply.tables["all"].scores).all()
+    assert (reply.tables["personal"].confusion == reply.tables["all"].confusion).all()
+    notes = reply.report.evaluations["recalibrated temperature"].notes
+    assert any("off by about 4.0" in note for note in notes)
+    assert not any("off by about" in note for note in reply.report.evaluations["all"].notes)
 
 
 def test_an_anomaly_threshold_of_the_site_is_answered(tmp_path: Path) -> None:
