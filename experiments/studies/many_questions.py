@@ -23,7 +23,7 @@ import numpy.typing as npt
 from client.gate.questions import find_error_growth
 from client.policy import SitePolicy, load_policy
 from client.requests import handle
-from client.site import Site, load_site
+from client.site import clear_site_cache, Site, load_site
 from client.site_context import SiteContext
 from common import models
 from common.arrays import Weights
@@ -150,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: dict[int, list[Recovered]] = {}
     for number in range(options.splits):
         with tempfile.TemporaryDirectory() as state:
+            clear_site_cache()  # the split before was of another state folder, which contexts do not compare
             context = SiteContext(policy, site=options.site, data=options.data, state=Path(state))
             for item in attack_by_questions(context, marks, np.random.default_rng(number)):
                 results.setdefault(item.questions, []).append(item)
