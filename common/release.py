@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -20,10 +21,10 @@ def identify_release() -> str:
     return f"{_read_version()}+{digest_code(root)}"
 
 
-def digest_code(root: Path) -> str:
-    """Return 12 hex digits of the Python files of PACKAGES in a folder, by path and content."""
+def digest_code(root: Path, packages: Sequence[str] = PACKAGES) -> str:
+    """Return 12 hex digits of the Python files of packages in a folder, by path and content."""
     digest = hashlib.sha256()
-    for package in PACKAGES:
+    for package in packages:
         for path in sorted((root / package).rglob("*.py")):
             content = path.read_bytes().replace(b"\r\n", b"\n")
             digest.update(f"{path.relative_to(root).as_posix()}\x1f{len(content)}\x1f".encode() + content)

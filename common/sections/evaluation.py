@@ -104,6 +104,11 @@ class BaselinesConfig(Section):
         description="models of scikit-learn and LightGBM, trained locally and pooled as set above "
         "(experiments/baselines/classical.py)",
     )
+    reuse: bool = Field(
+        True,
+        description="take the results of an earlier run with the same data, settings, code and libraries "
+        "(experiments/baselines/reuse.py)",
+    )
     anomaly: AnomalyConfig = AnomalyConfig()
     today: TodayConfig = TodayConfig()
 

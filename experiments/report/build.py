@@ -79,7 +79,7 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
     models = _parse_models(outcome, baselines, metric, folder)
     binary = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
     return Report(
-        run=_parse_run(run, outcome, folder.name),
+        run=_parse_run(run, outcome, baselines, folder.name),
         notices=collect_notices(
             run,
             data,
@@ -128,7 +128,7 @@ def _add_gaps(model: ModelResult, metric: str, binary: bool, folder: Path) -> Mo
     )
 
 
-def _parse_run(run: Mapping[str, Any], outcome: Mapping[str, Any], folder: str) -> Run:
+def _parse_run(run: Mapping[str, Any], outcome: Mapping[str, Any], baselines: Mapping[str, Any], folder: str) -> Run:
     return Run(
         id=run.get("id", folder),
         name=run.get("name", folder),
@@ -137,6 +137,8 @@ def _parse_run(run: Mapping[str, Any], outcome: Mapping[str, Any], folder: str) 
         status=run.get("status") or outcome["status"],
         error=outcome.get("error") or "",
         seconds=run.get("seconds") or outcome.get("seconds") or 0.0,
+        baseline_seconds=baselines.get("seconds"),
+        baselines_reused=baselines.get("reused", ""),
         engine=run.get("engine", ""),
         seed=run.get("seed"),
         config=run.get("config") or {},

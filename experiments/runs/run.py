@@ -164,13 +164,15 @@ def _run_baselines(config: RunConfig, folder: Path, count: int, watcher: Watcher
         write_json(RunFolder(folder).two_sample, {"pairs": pairs})
     today = config.baselines.today
     if config.baselines.local or config.baselines.pooled or today.age_sex or today.scores:
-        from experiments.baselines.networks import train_baselines
+        from experiments.baselines.reuse import train_or_reuse_baselines
 
         def report_epoch(name: str, epoch: int, epochs: int) -> None:
             watcher.handle(baseline_event(name, epoch, epochs))
 
         watcher.handle(stage_event("training the baselines"))
-        for name, reason in train_baselines(config, folder, count, report_epoch).items():
+        report_note = lambda text: watcher.handle(stage_event(text))  # noqa: E731
+        failed = train_or_reuse_baselines(config, folder, count, report_epoch, report_note)
+        for name, reason in failed.items():
             watcher.handle({"event": "baseline-failed", "model": name, "error": reason})
 
 

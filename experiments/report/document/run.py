@@ -25,6 +25,8 @@ class Run(FrozenModel):
         status: how it ended.
         error: why it failed.
         seconds: duration.
+        baseline_seconds: how long training and testing the models to compare with took; None: not known.
+        baselines_reused: when an earlier run trained them, ISO 8601, if this one took them from there.
         engine: the engine that carried the messages.
         seed: seed of every random number except privacy noise.
         config: its configuration.
@@ -39,6 +41,8 @@ class Run(FrozenModel):
     status: Literal["complete", "interrupted", "failed"]
     error: str = ""
     seconds: float = 0.0
+    baseline_seconds: float | None = None
+    baselines_reused: str = ""
     engine: str = ""
     seed: int | None = None
     config: dict[str, Any] = Field(default_factory=dict)

@@ -100,7 +100,9 @@ def test_a_complete_run_is_not_repeated(wanted: RunConfig, tmp_path: Path, monke
 def test_a_run_that_was_stopped_after_its_federation_is_not_federated_again(
     wanted: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wants = wanted.model_copy(update={"baselines": wanted.baselines.model_copy(update={"pooled": True})})
+    wants = wanted.model_copy(
+        update={"baselines": wanted.baselines.model_copy(update={"pooled": True, "reuse": False})}
+    )
     monkeypatch.setattr(networks, "train_baselines", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run.run_experiment(wants, tmp_path, QuietPrinter())

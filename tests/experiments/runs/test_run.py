@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def run(hospitals: Path) -> RunConfig:
             "training": {"device": "cpu"},
             "federation": {"rounds": 2},
             "evaluation": {"bootstrap": 10, "bins": 64},
+            "baselines": {"reuse": False},
         }
     )
 
@@ -82,7 +84,8 @@ def test_a_whole_run(run: RunConfig, tmp_path: Path, reports: list[Path]) -> Non
     }  # fmt: skip
     assert not list(folder.glob("*.part"))
     assert [event["event"] for event in heard.events if event["event"] == "round"] == ["round"] * 2
-    assert heard.stages[-2:] == ["training the baselines", "writing the report"]
+    assert [heard.stages[-3], heard.stages[-1]] == ["training the baselines", "writing the report"]
+    assert re.match(r"baselines: they took \d+ s; a run without them: ", heard.stages[-2])
     assert config.load_config(folder / "config.yaml").federation.rounds == 2
 
 
