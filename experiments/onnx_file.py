@@ -1,4 +1,4 @@
-"""A run's network as an ONNX file that takes inputs in their own units and gives probabilities.
+"""A run's network or trees as an ONNX file that takes inputs in their own units and gives probabilities.
 
 Scaling is part of the file. After it is written, ONNX Runtime computes inputs that it was not made from, and the
 outputs are compared with the program's own; a file that does not agree is not kept. ONNX: https://onnx.ai.
@@ -28,6 +28,8 @@ from common.scaling import ASINH_SCALE, MAX_DEVIATIONS, RANK_BINS, Scaling
 from common.task import Task
 from common.trees import grows_trees
 from experiments import restore
+from experiments.tree_files import flatten_in_units
+from experiments.tree_onnx import build_tree_graph
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -79,7 +81,7 @@ class ScaledModel(nn.Module):
 
 
 def export_onnx(run: Path, target: Path, name: str = "federated", site: str | None = None) -> float:
-    """Write a run's network as an ONNX file; return the largest difference of a probability from the program's own.
+    """Write a run's model as an ONNX file; return the largest difference of a probability from the program's own.
 
     Args:
         run: the run folder.
@@ -88,8 +90,8 @@ def export_onnx(run: Path, target: Path, name: str = "federated", site: str | No
         site: the hospital whose own layers complete the model.
 
     Raises:
-        ConfigError: the model has trees, reconstructs its inputs, or takes inputs scaled by each hospital; or ONNX is
-            not installed.
+        ConfigError: the model reconstructs its inputs, or takes inputs scaled by each hospital; or ONNX is not
+            installed.
         DataError: the folder holds no such model, or the file's outputs differ from the program's.
     """
     try:
@@ -100,14 +102,15 @@ def export_onnx(run: Path, target: Path, name: str = "federated", site: str | No
         raise ConfigError("ONNX is not installed: pip install 'wardround[onnx]'") from None
     model, task = restore.model(run, name, site)
     config, scaling = load_config(RunFolder(run).config), restore.load_scaling(run, name)
-    if grows_trees(config.model.name):
-        raise ConfigError(f"{run}: a model of trees: use --for xgboost or --for lightgbm")
     if task.anomaly or config.detecting:
         raise ConfigError(f"{run}: {config.model.name} reconstructs its inputs; only classifiers can be exported")
     if scaling is None and resolve_scaling(config.data, task) == "site":
         raise ConfigError(f"{run}: each hospital scales its own inputs (data.scaling=site), so one file cannot")
-    whole = ScaledModel(model, task, scaling).eval()
-    graph = _build_graph(whole, draw_inputs(task, scaling, 2, seed=0))
+    if grows_trees(config.model.name):
+        graph = _build_graph_of_trees(model, task, scaling)
+    else:
+        whole = ScaledModel(model, task, scaling).eval()
+        graph = _build_graph(whole, draw_inputs(task, scaling, 2, seed=0))
     about = {
         "run": run.resolve().name, "model": name, "task": task.name, "classes": json.dumps(task.classes),
         "features": json.dumps(task.features), "channels": json.dumps(task.channel_names),
@@ -143,6 +146,13 @@ def _build_graph(whole: ScaledModel, example: tuple[Floats, Floats]) -> Any:
         )
     assert program is not None
     return program.model_proto
+
+
+def _build_graph_of_trees(model: nn.Module, task: Task, scaling: Scaling | None) -> Any:
+    """Return the ONNX graph of a model of trees, whose splits are in the inputs' own units."""
+    assert scaling is not None  # trees have data.scaling=bins, or standard with privacy
+    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    return build_tree_graph(flatten_in_units(weights, scaling), task, INPUTS[1], OUTPUT)
 
 
 def draw_inputs(task: Task, scaling: Scaling | None, rows: int, seed: int) -> tuple[Floats, Floats]:

@@ -15,12 +15,12 @@ def export_command(
     out: Annotated[Path, typer.Option("--out", help="The file to write.", show_default=False)],
     library: Annotated[
         Literal["xgboost", "lightgbm", "onnx"],
-        typer.Option("--for", "--format", help="The library that shall load it, or ONNX, for networks."),
+        typer.Option("--for", "--format", help="The library that shall load it, or ONNX."),
     ] = "xgboost",
     model: ModelName = "federated",
     site: SiteName = None,
 ) -> None:
-    """Write a run's model for other libraries: trees for XGBoost or LightGBM, networks as ONNX, checked first.
+    """Write a run's model for other libraries: trees for XGBoost or LightGBM, any model as ONNX, checked first.
 
     All take inputs in their own units.
     """

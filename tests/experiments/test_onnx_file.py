@@ -1,4 +1,4 @@
-"""Networks as ONNX files: ONNX Runtime gives the program's probabilities for inputs in their own units."""
+"""Models as ONNX files: ONNX Runtime gives the program's probabilities for inputs in their own units."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from common.files import write_arrays, write_bytes
 from common.run_folder import RunFolder
 from common.scaling import Scaling
 from common.task import Task
+from common.tree_plan import draw_trees, plan_run
 from experiments import onnx_file
 from experiments.cli.main import app
 from experiments.onnx_file import export_onnx
@@ -32,6 +33,7 @@ TABLE = replace(
     features=("age [years]", "lactate", "cells"), channel_names=(), missing=True, units=True,
 )  # fmt: skip
 HOURS = replace(tiny.TASK, channels=2, channel_names=("hr", "map"), units=True, missing=True)
+FOREST = {"name": "forest", "options": {"trees": 10, "depth": 4, "bins": 16}}
 
 
 def make_cohort(task: Task, rows: int, seed: int) -> Cohort:
@@ -54,6 +56,9 @@ def make_run(folder: Path, task: Task, model: dict[str, Any], scaling: str) -> t
     built = models.build_model(task, config.model, 3)
     for number, parameter in enumerate(built.parameters()):  # logistic regression begins with zeros
         parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+    if model["name"] == "forest":
+        drawn = {name: torch.from_numpy(value) for name, value in draw_trees(plan_run(config, task)).items()}
+        built.load_state_dict({**drawn, "value": built.state_dict()["value"]})
     files = RunFolder(folder)
     folder.mkdir()
     files.config.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
@@ -75,9 +80,11 @@ def make_run(folder: Path, task: Task, model: dict[str, Any], scaling: str) -> t
             {"name": "mlp", "options": {"widths": [8]}},
             "standard",
         ),
+        (TABLE, FOREST, "bins"),
+        (replace(TABLE, kind="multilabel"), FOREST, "bins"),
         (HOURS, {"name": "cnn", "options": {"widths": [4], "kernel": 3, "hidden": 4}}, "standard"),
     ],
-    ids=["logreg", "ranks", "labels", "signal"],
+    ids=["logreg", "ranks", "labels", "trees", "labels of trees", "signal"],
 )
 def test_onnx_runtime_gives_the_probabilities_of_the_model(
     task: Task, model: dict[str, Any], scaling: str, tmp_path: Path
@@ -117,9 +124,6 @@ def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_models_that_cannot_be_exported_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    make_run(tmp_path / "trees", TABLE, {"name": "boosting", "options": {"trees": 4, "depth": 2}}, "bins")
-    with pytest.raises(ConfigError, match="use --for xgboost or --for lightgbm"):
-        export_onnx(tmp_path / "trees", tmp_path / "model.onnx")
     make_run(tmp_path / "own", TABLE, {"name": "logreg"}, "standard")
     files = RunFolder(tmp_path / "own")
     files.scaling().unlink()
