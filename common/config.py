@@ -120,6 +120,8 @@ class RunConfig(Section):
         if not grows_trees(self.model.name):
             if self.data.scaling == "bins":
                 raise ValueError("data.scaling=bins keeps missing values, which only trees take: use quantile")
+            if self.evaluation.explain == "shap":
+                raise ValueError("evaluation.explain=shap is for trees: use occlusion or integrated_gradients")
             return
         private = self.privacy.on
         scaling = "standard" if private else "bins"
@@ -128,7 +130,7 @@ class RunConfig(Section):
             "federation.strategy=fedavg, which is not used": self.federation.strategy.name == "fedavg",
             "no federation.start": self.federation.start is None,
             "training.loss=cross_entropy or weighted": self.training.loss != "focal",
-            "evaluation.explain=occlusion or none": self.evaluation.explain != "integrated_gradients",
+            "evaluation.explain=shap, occlusion or none": self.evaluation.explain != "integrated_gradients",
             "model.name=forest with privacy": self.model.name == "forest" or not private,
             "privacy.level=patient or record": not private or self.privacy.kind in ("patient", "record"),
         }

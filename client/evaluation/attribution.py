@@ -3,7 +3,8 @@
 `integrated_gradients` (Sundararajan, Taly and Yan 2017, ICML): the gradient, integrated along the straight line from a
 baseline to the example, times the difference; attributions add up to the difference of the scores (completeness).
 `occlusion` (Zeiler and Fergus 2014, ECCV): the decrease of the score when an input, or a stretch of a signal, is set to
-the baseline. The baseline is zero: the mean of scaled inputs, 0 mV of an ECG.
+the baseline. The baseline is zero: the mean of scaled inputs, 0 mV of an ECG. `shap`: exact Shapley values of trees
+(client/evaluation/tree_attribution.py).
 
 The score is the log odds of the true class. Each person counts once, whatever their number of examples. Only means over
 enough people leave the site; nothing does of a class that fewer people have.
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 
 from client.evaluation import small_groups
 from client.evaluation.small_groups import MIN_PATIENTS
+from client.evaluation.tree_attribution import TreeExplainer, attribute_true_class
 from client.site_context import SiteContext
 from common.config import RunConfig
 from common.metrics.explanations import Explanation, MeanSignal
+from common.scaling import Scaling
 from common.seeds import rng_for
 from sites.cohort import Cohort, Windows
 
@@ -35,7 +38,7 @@ MAX_SIGNAL_VALUES = 2000
 
 
 def compute_attributions(
-    context: SiteContext, site: str, model: nn.Module, cohort: Cohort, config: RunConfig
+    context: SiteContext, site: str, model: nn.Module, cohort: Cohort, config: RunConfig, scaling: bytes = b""
 ) -> Explanation | None:
     """Return a site's mean absolute attributions, or None if none are wanted or the task is not multiclass.
 
@@ -45,6 +48,10 @@ def compute_attributions(
         model: the network.
         cohort: test examples, scaled as the model takes them.
         config: the run; `evaluation.explain` says which attributions.
+        scaling: how the cohort was scaled, as the server sent it; Shapley values need it.
+
+    Raises:
+        SiteError: Shapley values are wanted, and LightGBM is not installed.
     """
     method, task = config.evaluation.explain, cohort.task
     minimum = max(context.policy.min_cell_patients, 1 if context.simulated else MIN_PATIENTS)
@@ -60,10 +67,14 @@ def compute_attributions(
     _, owner = small_groups.index_people(cohort)
     x = cohort.x.dense() if isinstance(cohort.x, Windows) else cohort.x
     signal, features = np.empty(x.shape), np.empty(cohort.features.shape)
-    for start in range(0, len(x), BATCH_SIZE):
-        rows = slice(start, start + BATCH_SIZE)
-        parts = [torch.from_numpy(np.ascontiguousarray(part[rows])) for part in (x, cohort.features, cohort.y)]
-        signal[rows], features[rows] = attribute_batch(model, parts[0], parts[1], parts[2], method)
+    if method == "shap":
+        explainer = TreeExplainer(model, task, Scaling.from_bytes(scaling))
+        features[:] = attribute_true_class(explainer, cohort.features, cohort.y)
+    else:
+        for start in range(0, len(x), BATCH_SIZE):
+            rows = slice(start, start + BATCH_SIZE)
+            parts = [torch.from_numpy(np.ascontiguousarray(part[rows])) for part in (x, cohort.features, cohort.y)]
+            signal[rows], features[rows] = attribute_batch(model, parts[0], parts[1], parts[2], method)
     by_channel: dict[str, float] = {}
     if task.channels:
         importance = mean_over_people(np.abs(signal).sum(2), owner)

@@ -20,6 +20,7 @@ from client.requests.loaded_model import LoadedModel, load_model, refuse_externa
 from client.site import load_site
 from client.site_context import SiteContext
 from client.training.local_update import load_personal_weights, load_start_weights
+from common.errors import SiteError
 from common.metrics.figures import Evaluation
 from common.metrics.table_names import ALL_PATIENTS, personal_table
 from common.replies import FinalTestReply, ValidateReply
@@ -73,7 +74,12 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
     recalibration, explanation, view = None, None, None
     if ALL_PATIENTS in results:
         if allows(policy, "evaluation.explain"):
-            explanation = compute_attributions(context, site.name, loaded.model, site.test, request.config)
+            try:
+                explanation = compute_attributions(
+                    context, site.name, loaded.model, site.test, request.config, request.scaling
+                )
+            except SiteError as problem:
+                results = add_note(results, str(problem))
         predict = build_predictor(loaded.model, request.config, request.latent, bounded=not context.simulated)
         # a table of the same predictions again is worth another question: four at twice the error are worth one
         larger = read_rules(context, request, "test", RECALIBRATED_ERROR)

@@ -76,8 +76,10 @@ class EvaluationConfig(Section):
     operating: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.9, 0.95), description="specificities at which the sensitivity is given, and the reverse"
     )
-    explain: Literal["none", "occlusion", "integrated_gradients"] = Field(
-        "none", description="attribute the score of the true class to inputs, as means over test patients"
+    explain: Literal["none", "occlusion", "integrated_gradients", "shap"] = Field(
+        "none",
+        description="attribute the score of the true class to inputs, as means over test patients. shap: exact "
+        "Shapley values, of trees (with the extra `trees`)",
     )
     domain_shift: bool = Field(
         False, description="measure how much the hospitals' inputs and labels differ (not in private runs)"

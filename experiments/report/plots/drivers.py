@@ -33,7 +33,7 @@ MAX_SITES = 6
 """Maximum number of hospitals whose own coefficients are drawn, one colour each; the federated model has the first."""
 PANELS_PER_ROW = 3
 MARKERS = ("s", "D", "^", "v", "P", "X")
-METHODS = {"integrated_gradients": "integrated gradients", "occlusion": "occlusion"}
+METHODS = {"integrated_gradients": "integrated gradients", "occlusion": "occlusion", "shap": "Shapley values"}
 
 
 def rank_inputs(report: Report) -> list[tuple[str, float]]:

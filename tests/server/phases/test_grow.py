@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,19 @@ def test_growing_ends_after_the_patience_and_the_trees_after_the_best_round_are_
     assert model["name"] == "forest" or (weights["feature"][4:] < 0).all()
     tested = [request for request in requests if isinstance(request, FinalTestRequest)]
     assert {digest_weights(request.weights) for request in tested} == {digest_weights(weights)}
+
+
+def test_sites_explain_trees_and_say_where_they_cannot(
+    wide_sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lightgbm")
+    config = tree_config(evaluation__explain="shap")
+    result = lead(FakeGrid(scripts(wide_sites)), config, tmp_path / "with")
+    assert {item["method"] for item in result["explanations"].values()} == {"shap"}
+    assert len(result["explanations"]) == 2
+    assert max(result["explanations"]["south"]["features"].values()) > 0
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    result = lead(FakeGrid(scripts(wide_sites)), config, tmp_path / "without")
+    assert result["explanations"] == {}
+    notes = result["test"]["all"]["south"]["notes"]
+    assert any("LightGBM is not installed: pip install 'wardround[trees]'" in note for note in notes)
