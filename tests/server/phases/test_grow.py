@@ -182,3 +182,19 @@ def test_sites_explain_trees_and_say_where_they_cannot(
     assert result["explanations"] == {}
     notes = result["test"]["all"]["south"]["notes"]
     assert any("LightGBM is not installed: pip install 'wardround[trees]'" in note for note in notes)
+
+
+@pytest.mark.parametrize(("rounds", "choose", "expected"), [(20, "best", 104), (20, "last", 84), (6, "last", 28)])
+def test_300_trees_of_depth_4_need_so_many_messages_to_a_site(
+    wide_sites: dict[str, Site], tmp_path: Path, rounds: int, choose: str, expected: int
+) -> None:
+    options = {"trees": 300, "depth": 4, "bins": 8, "sample": 1.0, "columns": 1.0, "min_people": 0.0}
+    config = tiny.run_config(
+        model={"name": "boosting", "options": options}, federation__rounds=rounds, federation__choose=choose
+    )
+    grid = FakeGrid(scripts(wide_sites))
+    lead(grid, config, tmp_path)
+    sent = [request for node, request in grid.sent if node == 1]
+    # handshake, sums and histograms for the bins, a message for each depth, validation of a round, test
+    assert len(sent) == expected == 1 + 2 + 4 * rounds + (rounds if choose == "best" else 0) + 1
+    assert {node for node, _ in grid.sent} == {1, 2}
