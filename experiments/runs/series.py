@@ -27,6 +27,7 @@ from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
 from common.run_folder import RunFolder
 from common.task import Task
 from experiments.markdown_table import render_markdown_table
+from experiments.report.differences import list_compared_metrics
 from experiments.report.document.report import read_report
 from experiments.report.text.formatting import (
     format_figure_short,
@@ -36,6 +37,7 @@ from experiments.report.text.formatting import (
     metric_title,
 )
 from experiments.runs import run
+from experiments.runs.fold_differences import FoldTables, compare_folds, render_differences
 from experiments.runs.resumable import find_complete_run, find_resumable_run
 from experiments.watcher import Watcher, stage_event
 
@@ -148,7 +150,7 @@ def complete_run(config: RunConfig, root: Path, watcher: Watcher, title: str) ->
 
 def summarise_runs(done: Sequence[tuple[Mapping[str, str], Path]]) -> dict[str, Any]:
     """Return each model's metrics at each hospital over all runs: mean, smallest and largest; and merged folds."""
-    summary: dict[str, Any] = {"runs": [], "models": {}, "merged": {}, "notices": []}
+    summary: dict[str, Any] = {"runs": [], "models": {}, "merged": {}, "differences": {}, "notices": []}
     folds: dict[str, list[Path]] = {}
     values: dict[str, dict[str, dict[str, list[float | None]]]] = {}
     for chosen, folder in done:
@@ -168,7 +170,10 @@ def summarise_runs(done: Sequence[tuple[Mapping[str, str], Path]]) -> dict[str, 
             for site, by_metric in sites.items()
         }
     for others, folders in folds.items():
-        summary["merged"][others] = _merge_folds(folders, Task.from_dict(summary["task"]))
+        task, models = Task.from_dict(summary["task"]), _read_folds(folders)
+        summary["merged"][others] = _merge_folds(models, task)
+        metrics = list_compared_metrics(summary["metric"], task.binary)
+        summary["differences"][others] = compare_folds(models, task, metrics)
     return summary
 
 
@@ -191,30 +196,33 @@ def _collect_values(
             values.setdefault(name, {}).setdefault(metric, []).append(value)
 
 
-def _merge_folds(folders: Sequence[Path], task: Task) -> dict[str, Any]:
-    """Return for each model the evaluation of all folds' test patients together, from their counts."""
-    models: dict[str, dict[str, dict[str, Any]]] = {}
+def _read_folds(folders: Sequence[Path]) -> dict[str, dict[str, FoldTables]]:
+    """Return the counts of each model in each fold, of those models that every fold kept the counts of."""
+    models: dict[str, dict[str, FoldTables]] = {}
     for folder in folders:
         for model in read_report(folder).models:
             path = RunFolder(folder).counts(model.name)
             if path.is_file():
-                fold = {"tables": load_tables(path), "sites": model.sites}
+                fold = FoldTables(load_tables(path), model.sites)
                 models.setdefault(model.name, {})[folder.parent.name] = fold
+    return {name: folds for name, folds in models.items() if len(folds) == len(folders)}
+
+
+def _merge_folds(models: Mapping[str, Mapping[str, FoldTables]], task: Task) -> dict[str, Any]:
+    """Return for each model the evaluation of all folds' test patients together, from their counts."""
     merged: dict[str, Any] = {}
     for name, folds in models.items():
-        if len(folds) < len(folders):
-            continue
-        keys = [(fold, site) for fold, part in folds.items() for site in part["sites"] if site in part["tables"]]
+        keys = [(fold, site) for fold, part in folds.items() for site in part.sites if site in part.tables]
         merged[name] = {"(pooled)": _pool_folds(task, folds, keys)}
         for site in sorted({site for _, site in keys}):
             merged[name][site] = _pool_folds(task, folds, [key for key in keys if key[1] == site])
     return merged
 
 
-def _pool_folds(task: Task, folds: Mapping[str, Any], keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _pool_folds(task: Task, folds: Mapping[str, FoldTables], keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return the evaluation of some folds and sites together, JSON-ready."""
-    results = {f"{fold}/{site}": folds[fold]["sites"][site] for fold, site in keys}
-    tables = {f"{fold}/{site}": folds[fold]["tables"][site] for fold, site in keys}
+    results = {f"{fold}/{site}": folds[fold].sites[site] for fold, site in keys}
+    tables = {f"{fold}/{site}": folds[fold].tables[site] for fold, site in keys}
     totals = {key: item[ALL_PATIENTS] for key, item in tables.items()}
     resampled = ALL_PATIENTS + RESAMPLED_SUFFIX
     drawn = {key: item[resampled] for key, item in tables.items() if resampled in item}
@@ -246,6 +254,7 @@ def render_series_markdown(summary: Mapping[str, Any]) -> str:
         settings = f" ({others})" if others else ""
         text += f"\nAll folds together{settings}: each patient tested once, 95% intervals over patients.\n\n"
         text += render_markdown_table(["model", "at", "patients", *titles], _merged_rows(models, metrics)) + "\n"
+        text += render_differences(summary["differences"].get(others, {}))
     return text
 
 

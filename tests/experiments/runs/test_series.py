@@ -75,11 +75,25 @@ def test_folds_are_merged_by_their_counts(cross: tuple[Path, Path]) -> None:
     assert merged["accuracy"]["value"] == pytest.approx(np.trace(confusion) / confusion.sum())
     assert merged["accuracy"]["low"] < merged["accuracy"]["high"]
     assert set(result["merged"][""]) == {"federated", "pooled"}
+    difference = result["differences"][""]["pooled"]["accuracy"]
+    values = {name: each["(pooled)"]["accuracy"] for name, each in result["merged"][""].items()}
+    assert difference["value"] == pytest.approx(values["federated"]["value"] - values["pooled"]["value"])
+    drawn: dict[str, list[int]] = {}
+    for name, path in (("federated", "counts.safetensors"), ("pooled", "counts.pooled.safetensors")):
+        right, total = np.zeros(20), np.zeros(20)
+        for run in runs:
+            for tables in load_tables(run / path).values():
+                confusion = tables["all/resampled"].confusion
+                right, total = right + np.trace(confusion, axis1=1, axis2=2), total + confusion.sum((1, 2))
+        drawn[name] = (right / total).tolist()
+    pairs = np.subtract(drawn["federated"], drawn["pooled"])
+    assert pairs.min() - 1e-9 <= difference["low"] <= np.median(pairs) <= difference["high"] <= pairs.max() + 1e-9
     spread = result["models"]["federated"]["(pooled)"]["accuracy"]
     assert spread["min"] <= spread["mean"] <= spread["max"]
     text = (folder / "series.md").read_text()
     assert text.startswith("> SYNTHETIC")
     assert "All folds together" in text
+    assert "The federated model minus each other" in text
 
 
 @pytest.mark.slow
