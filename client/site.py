@@ -144,7 +144,7 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
         check_records(open_register(context), config.data.dataset, source, cohort)
     if input_scaling.resolve_scaling(config.data, cohort.task) != "none":
         cohort = clear_outliers(cohort, source.bounds())
-    cohort = note_suspicions(cohort, source.bounds())
+    cohort = note_suspicions(cohort, source.bounds(), source.event_share)
     cohort, shifted = shift.apply_shift(cohort, shift.site_options(config, name), config.seed, name)
     if config.detecting:
         cohort = to_anomaly_task(cohort, config)

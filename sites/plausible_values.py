@@ -68,7 +68,7 @@ class Limits:
 
 ORDERED = (
     ("dbp", "map"), ("map", "sbp"), ("dbp", "sbp"), ("bilirubin_direct", "bilirubin_total"), ("bili_dir", "bili"),
-    ("hgb", "hct"),
+    ("hgb", "hct"), ("pco2", "po2"), ("pco2", "pao2"),
 )  # fmt: skip
 """Pairs of columns, in small letters, whose first is the smaller one of a patient but for errors of measurement."""
 

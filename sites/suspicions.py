@@ -7,19 +7,33 @@ from dataclasses import replace
 
 from sites.code_values import count_code_values
 from sites.cohort import Cohort
+from sites.equal_inputs import EQUAL_PEOPLE, count_equal_people
+from sites.plausible_values import MANY
 from sites.spellings import count_perhaps_alike
 
 PERHAPS_ALIKE = "patients whose names differ only in signs, zeros or 'copy' from another's: one person? (not left out)"
 
 
-def note_suspicions(cohort: Cohort, bounded: Container[str] = ()) -> Cohort:
+EVENT_SHARE = "people of class {}, a share that hardly any hospital has: are the classes turned round? (not left out)"
+
+
+def note_suspicions(
+    cohort: Cohort, bounded: Container[str] = (), event_share: tuple[float, float] | None = None
+) -> Cohort:
     """Return the cohort with what looks wrong in it counted in `excluded`; its examples do not change.
 
     Args:
         cohort: a site's examples.
         bounded: inputs whose range the data set states.
+        event_share: lowest and highest plausible share of people with the event (`Source.event_share`).
     """
     notes = count_code_values(cohort, bounded)
     if alike := count_perhaps_alike(cohort.persons):
         notes[PERHAPS_ALIKE] = alike
+    if event_share is not None and cohort.task.binary and (people := cohort.people()) >= MANY:
+        events = cohort.take(cohort.y == 1).people()
+        if not event_share[0] <= events / people <= event_share[1]:
+            notes[EVENT_SHARE.format(cohort.task.classes[1])] = events
+    if equal := count_equal_people(cohort):
+        notes[EQUAL_PEOPLE] = equal
     return replace(cohort, excluded={**cohort.excluded, **notes}) if notes else cohort

@@ -121,7 +121,7 @@ def _read_hospitals(source: Source, name: str, *, scaled: bool) -> dict[str, Coh
         cohort = source.read(sorted(members))
         if scaled:
             cohort = clear_outliers(cohort, bounds)
-        cohorts[site] = note_suspicions(cohort, bounds)
+        cohorts[site] = note_suspicions(cohort, bounds, source.event_share)
     return cohorts
 
 

@@ -20,11 +20,8 @@ from client.site_context import SiteContext
 from common.config import RunConfig
 from common.errors import WardroundError
 from sites import datasets
-from sites.cohort import Cohort, Windows
-
-Keys = npt.NDArray[np.uint64]
-BLOCK = 1 << 14
-"""Examples whose keys are computed at a time."""
+from sites.cohort import Cohort
+from sites.equal_inputs import Keys, example_keys
 
 
 def describe_overlap(config: RunConfig, name: str, cohorts: Iterable[Cohort]) -> str:
@@ -76,21 +73,6 @@ def count_equal_patients(cohort: Cohort, trained: Keys) -> int:
     equal = (known > 0) & (2 * np.bincount(owner[identifying & (times > 0)], minlength=people) >= known)
     unknown = int((known[np.unique(cohort.patient)] == 0).sum())
     return int(equal.sum()) if equal.sum() > unknown else 0
-
-
-def example_keys(cohort: Cohort) -> Keys:
-    """Return a 64-bit hash of the inputs of each example, `(examples,)`; of a window of hours, of its last hour."""
-    keys = np.zeros(len(cohort.y), np.uint64)
-    for start in range(0, len(keys), BLOCK):
-        chosen = slice(start, start + BLOCK)
-        x = cohort.x.rows[cohort.x.end[chosen]] if isinstance(cohort.x, Windows) else cohort.x[chosen]
-        for salt, part in enumerate((cohort.features[chosen], x)):
-            flat = np.ascontiguousarray(part, dtype=np.float32).reshape(len(part), -1) + np.float32(0)  # -0 is 0
-            bits = flat.view(np.uint32).astype(np.uint64)
-            bits[np.isnan(flat)] = 1
-            factors = np.random.default_rng(salt).integers(1, 2**63, flat.shape[1], dtype=np.uint64) | np.uint64(1)
-            keys[chosen] += (bits * factors).sum(1, dtype=np.uint64)
-    return keys
 
 
 def _patient_keys(cohort: Cohort) -> tuple[Keys, npt.NDArray[np.int64]]:

@@ -12,6 +12,7 @@ and, where they apply,
                                           a field `simulated`, it is called only where that is true
     bounds(options)                       public value ranges of inputs, for sums with privacy noise; the data set reads
                                           cells outside a plausible range as missing, and counts them
+    EVENT_SHARE                           lowest and highest plausible share of a hospital's people who have the event
     unlabelled_rows(source)               rows for `wardround score` that need no label
     DIVISIBLE_FOLDER                      True where a folder with some of the recordings is a data set too
     strip_band(options)                   pass band (Hz) of the filter that was applied to strips; none: not filtered
@@ -80,6 +81,12 @@ class Source:
         if hasattr(self.module, "bounds"):
             bounds = self.module.bounds(self.options)
         return bounds
+
+    @property
+    def event_share(self) -> tuple[float, float] | None:
+        """The lowest and highest plausible share of a hospital's people who have the event; None: any."""
+        share: tuple[float, float] | None = getattr(self.module, "EVENT_SHARE", None)
+        return share
 
     def patients(self) -> list[Patient]:
         """Return all recordings in the folder, with their persons.

@@ -95,7 +95,7 @@ def describe_folder(
     done = 0
     for block in _blocks(everyone, task):
         cohort = source.read([item.id for item in block])
-        _add_cohort(tally, note_suspicions(cohort, source.bounds()), label)
+        _add_cohort(tally, note_suspicions(cohort, source.bounds(), source.event_share), label)
         done += len(block)
         on_progress(done, total)
     used, mode = _classes_by_person(everyone, task, label)

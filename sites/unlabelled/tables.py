@@ -17,6 +17,7 @@ import numpy as np
 from common.errors import DataError
 from sites.code_values import count_code_values
 from sites.datasets import Source
+from sites.equal_inputs import EQUAL_PEOPLE, count_equal_people
 from sites.spellings import count_alike, loose_spelling
 from sites.suspicions import PERHAPS_ALIKE
 from sites.unlabelled_rows import Exclusion, ScorableRows
@@ -49,6 +50,8 @@ def read_unlabelled_tables(source: Source) -> Iterator[ScorableRows]:
         if again := sum(alike[spelling] > 0 for spelling in spellings) + count_alike(spellings):
             suspicions[PERHAPS_ALIKE] = again
         alike.update(spellings)
+        if equal := count_equal_people(rows.cohort):
+            suspicions[EQUAL_PEOPLE] = equal
         yield replace(rows, suspicions=suspicions)
 
 

@@ -49,6 +49,7 @@ CARD = DataCard(
     years="2014 and 2015",
     setting="adults in intensive care in hospitals of the United States",
 )
+EVENT_SHARE = (0.0, 0.5)
 
 
 class Options(Section):

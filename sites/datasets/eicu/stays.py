@@ -17,7 +17,7 @@ from sites import cache, synthetic_folder
 from sites.datasets.eicu import features as eicu_features
 from sites.datasets.eicu import hourly, tables, units
 
-VERSION = 3
+VERSION = 4
 REGION_UNKNOWN = "region-unknown"
 NO_APACHE = "stays without APACHE variables of the first day"
 NO_OUTCOME = "stays whose outcome is not known"

@@ -17,7 +17,7 @@ MIN_STAYS_FOR_MEDIAN = 5
 UNITS = {
     "urine": Limits("mL in a day", (0, 20_000), (50, 12_000)),
     "wbc": Limits("1000/µL", (0.05, 500), (1, 60)),
-    "temperature": Limits("°C", (15, 45), (30, 45)),
+    "temperature": Limits("°C", (15, 45), (30, 45), (34.5, 39)),
     "respiratoryrate": Limits("1/min", (0, 100), (4, 60)),
     "sodium": Limits("mmol/L", (80, 220), (110, 170)),
     "heartrate": Limits("1/min", (10, 300), (30, 200)),
@@ -25,7 +25,7 @@ UNITS = {
     "ph": Limits("pH", (6.3, 8.2), (6.8, 7.8)),
     "hematocrit": Limits("%", (3, 80), (10, 65)),
     "creatinine": Limits("mg/dL", (0.05, 50), (0.2, 15), (0.4, 15)),
-    "albumin": Limits("g/dL", (0.3, 8), (1, 6)),
+    "albumin": Limits("g/dL", (0.3, 8), (1, 6), (1.6, 5.5)),
     "pao2": Limits("mmHg", (10, 760), (30, 500)),
     "pco2": Limits("mmHg", (8, 250), (15, 120)),
     "bun": Limits("mg/dL", (0.5, 400), (4, 150), (9, 150)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,7 +78,7 @@ def parse_summary(header: Header) -> ClinicalSummary:
 
 def cut_beats(header: Header, peaks: Literal["kachuee", "qrs"]) -> Examples:
     """Return beats `(beats, 1, 187)` of lead II as in Kachuee 2018, and counts of what was excluded."""
-    x, missing = resample_marked(read_leads(header, ("II",)), header.rate, beats.RATE, None)
+    x, missing = resample_marked(_read_millivolts(header, ("II",)), header.rate, beats.RATE, None)
     peak = (r_peaks.detect_kachuee if peaks == "kachuee" else r_peaks.detect_qrs)(x[:, 0], beats.RATE)
     x[missing] = np.nan
     marks = np.full(len(peak), "N")
@@ -90,5 +91,16 @@ def cut_beats(header: Header, peaks: Literal["kachuee", "qrs"]) -> Examples:
 
 def cut_strips(header: Header, leads: tuple[Lead, ...], rate: int) -> Examples:
     """Return strips `(strips, leads, samples)` in mV, 0.5 to 40 Hz, and counts of what was excluded."""
-    x, _, excluded = strips.cut_strips(read_leads(header, leads), header.rate, rate, STRIP_SECONDS, STRIP_BAND)
+    x, _, excluded = strips.cut_strips(_read_millivolts(header, leads), header.rate, rate, STRIP_SECONDS, STRIP_BAND)
     return x, excluded
+
+
+def _read_millivolts(header: Header, leads: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return leads `(samples, leads)` that can be in millivolts.
+
+    Raises:
+        DataError: their values cannot be, or they cannot be read.
+    """
+    signal = read_leads(header, leads)
+    recordings.check_millivolts(header.path, header.rate, leads, signal)
+    return signal

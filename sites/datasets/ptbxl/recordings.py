@@ -138,14 +138,16 @@ def _read_signal(header: Header, view: PreparedView) -> npt.NDArray[np.float32]:
     """Return the samples of a recording, `(samples, leads)`.
 
     Raises:
-        DataError: the recording is of another rate or length.
+        DataError: the recording is of another rate or length, or its values cannot be millivolts.
     """
     if header.rate != view.rate or header.samples != SECONDS * view.rate:
         raise DataError(
             f"{header.path}: {header.samples} samples at {header.rate:g} Hz, not {SECONDS} s at {view.rate} Hz: "
             "fetch the recording again, or set the other data.options.rate"
         )
-    return read_leads(header, view.leads)
+    signal = read_leads(header, view.leads)
+    recordings.check_millivolts(header.path, header.rate, view.leads, signal)
+    return signal
 
 
 def _prepare_strip(header: Header, view: PreparedView) -> tuple[cache.Arrays, dict[str, int]]:

@@ -46,8 +46,9 @@ CARD = DataCard(
     licence="of the demo: Open Database License (ODbL) v1.0; else the hospital's own",
     warning="The files name stays and not people: a person with several stays may be in training and in test.",
 )
+EVENT_SHARE = (0.0, 0.5)
 
-VERSION = 2
+VERSION = 3
 
 
 class Options(Section):

@@ -17,10 +17,11 @@ from common.config import parse_config
 from common.run_folder import write_run_description
 from common.task import Task
 from experiments.cli.main import app
-from experiments.scoring.training_overlap import count_equal_patients, describe_overlap, example_keys
+from experiments.scoring.training_overlap import count_equal_patients, describe_overlap
 from sites import datasets
 from sites.cohort import Cohort, Windows
 from sites.datasets.sepsis import simulate
+from sites.equal_inputs import example_keys
 
 PEOPLE = 60
 

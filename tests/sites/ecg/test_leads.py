@@ -104,7 +104,7 @@ def test_a_gain_may_have_an_exponent_in_either_case(tmp_path: Path, gain: str, h
 
 @pytest.mark.parametrize(
     ("gain", "unit", "side"),
-    [("0.2", "mV", "more than 50 mV"), ("200000", "mV", "less than 0.005 mV"), ("200", "uV", "less than 0.005 mV"),
+    [("0.2", "mV", "more than 50 mV"), ("200000", "mV", "less than 0.02 mV"), ("200", "uV", "less than 0.02 mV"),
      ("200", "V", "more than 50 mV")],
 )  # fmt: skip
 def test_an_ecg_of_volts_or_microvolts_is_refused_with_its_lead(

@@ -22,6 +22,10 @@ def fahrenheit(result: pd.DataFrame) -> pd.DataFrame:
     return result.assign(temperature=(celsius * 1.8 + 32).where(celsius > 0, -1.0))
 
 
+def exchanged(one: str, other: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return lambda result: result.assign(**{one: result[other], other: result[one]})
+
+
 BAD = [
     ("patient", lambda t: t.drop(columns="uniquepid"), "patient.csv.gz: no column uniquepid"),
     ("patient", lambda t: pd.concat([t, t[:2]]), "patient.csv.gz: 2 rows repeat the patientunitstayid"),
@@ -43,6 +47,9 @@ BAD = [
     ("apacheApsVar", fahrenheit, "apacheApsVar.csv.gz: the column temperature cannot be in °C"),
     ("apacheApsVar", lambda t: t.assign(glucose="5.5"), "the column glucose cannot be in mg/dL"),
     ("apacheApsVar", lambda t: t.assign(fio2="0.5"), "the column fio2 cannot be in %"),
+    ("apacheApsVar", exchanged("hematocrit", "temperature"), "the column temperature cannot be in °C"),
+    ("apacheApsVar", exchanged("albumin", "creatinine"), "the column albumin cannot be in g/dL"),
+    ("apacheApsVar", exchanged("pco2", "pao2"), "pco2 is mostly larger than pao2"),
     ("apachePredVar", lambda t: t.drop(columns="aids"), "apachePredVar.csv.gz: no column aids"),
 ]  # fmt: skip
 

@@ -39,7 +39,7 @@ BAD = {
     "kilopascal": ([row.replace(f",{100 + i},", ",16,") for i, row in enumerate(rows(9))],
                    r"column trestbps is outside 40 to 300 mm Hg in 9 of 9 rows: is it in another unit\? UCI's is mm"),
     "mmol per litre": ([row.replace(",200,", ",5.2,") for row in rows(9)], r"column chol is outside 50 to 900 mg/dl"),
-    "months": ([f"{300 + i}" + row[2:] for i, row in enumerate(rows(9))], r"column age is outside 1 to 130 years"),
+    "months": ([f"{300 + i}" + row[2:] for i, row in enumerate(rows(9))], r"column age is outside 15 to 130 years"),
     "no complete row": ([SPARSE, SPARSE.replace("35", "36", 1)],
                         r"none of its 2 rows can be used \(2 rows with a missing value\): data\.options\.protocol=ex"),
     "no diagnosis": ([FULL[:-1] + "?"], r"none of its 1 rows can be used \(1 rows without a diagnosis\)$"),

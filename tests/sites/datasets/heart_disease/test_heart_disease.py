@@ -78,7 +78,7 @@ def test_what_no_one_can_have_is_left_out_and_counted(tmp_path: Path) -> None:
     assert len(few.y) == 6
     assert few.excluded == {
         "rows without a diagnosis": 1,
-        "rows with age outside 1 to 130 years": 1,
+        "rows with age outside 15 to 130 years": 1,
         "rows with trestbps outside 40 to 300 mm Hg": 1,
         "rows with oldpeak outside -5 to 8 mm": 1,
     }
@@ -86,7 +86,7 @@ def test_what_no_one_can_have_is_left_out_and_counted(tmp_path: Path) -> None:
     assert len(every.y) == 9
     assert every.excluded == {
         "rows without a diagnosis": 1,
-        "age outside 1 to 130 years, read as not measured": 1,
+        "age outside 15 to 130 years, read as not measured": 1,
         "trestbps outside 40 to 300 mm Hg, read as not measured": 1,
         "oldpeak outside -5 to 8 mm, read as not measured": 1,
     }

@@ -127,7 +127,9 @@ def test_a_hospital_whose_file_is_not_read_is_not_left_out_without_a_word(tmp_pa
         assert name in str(caught.value)
 
 
-@pytest.mark.parametrize(("column", "value"), [("chol", "999"), ("oldpeak", "9.0"), ("age", "0"), ("age", "1950")])
+@pytest.mark.parametrize(
+    ("column", "value"), [("chol", "999"), ("oldpeak", "9.0"), ("age", "0"), ("age", "12"), ("age", "1950")]
+)
 def test_codes_for_a_missing_value_are_missing_and_counted(tmp_path: Path, column: str, value: str) -> None:
     lines = [line.split(",") for line in PLAIN.splitlines()]
     for cells in lines[::10]:
@@ -136,6 +138,16 @@ def test_codes_for_a_missing_value_are_missing_and_counted(tmp_path: Path, colum
     cohort = opened.read([item.id for item in opened.patients()])
     assert [(what.partition(" ")[0], number) for what, number in cohort.excluded.items()] == [(column, ROWS // 10)]
     assert np.isnan(cohort.features[:, cohort.task.features.index(column)]).sum() == ROWS // 10
+
+
+def test_an_st_depression_in_millivolts_is_refused(tmp_path: Path) -> None:
+    lines = [line.split(",") for line in PLAIN.splitlines()]
+    for cells in lines:
+        cells[COLUMNS.index("oldpeak")] = f"{float(cells[COLUMNS.index('oldpeak')]) / 10:g}"
+    opened = source(tmp_path, "".join(",".join(cells) + "\n" for cells in lines).encode())
+    for read in (opened.patients, lambda: scored_rows(opened)):
+        with pytest.raises(DataError, match=r"column oldpeak: no value reaches 0\.8 mm: is it in mV"):
+            read()
 
 
 def swapped(one: str, other: str) -> bytes:

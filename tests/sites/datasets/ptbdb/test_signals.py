@@ -188,3 +188,16 @@ def test_missing_samples_leave_out_what_rests_on_them(tmp_path: Path) -> None:
     assert cohort.excluded["beats with missing samples"] in (1, 2)
     assert len(cohort.y) == len(clean.y) - cohort.excluded["beats with missing samples"]
     assert np.isfinite(cohort.x).all()
+
+
+@pytest.mark.parametrize("task", ["record", "beats"])
+@pytest.mark.parametrize(("unit", "side"), [("uV", "less than 0.02"), ("V", "more than 50")])
+def test_a_header_in_another_unit_than_the_samples_is_refused(tmp_path: Path, unit: str, side: str, task: str) -> None:
+    for name, comments in (("patient001/s1", HEALTHY), ("patient002/s2", INFARCTION)):
+        put(tmp_path / "data", name, beat_train(30, 125, 0.8), comments)
+    assert len(read_all(tmp_path / "data", tmp_path, task=task).y) > 0
+    header = tmp_path / "data" / "patient002" / "s2.hea"
+    text = header.read_text()
+    assert "/mV" in text
+    header.write_text(text.replace("/mV", f"/{unit}"))
+    refused(lambda: read_all(tmp_path / "data", tmp_path, task=task), "s2.hea", f"moves by {side} mV in a second")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,15 @@ def test_beats_of_another_lead_first_keep_the_order(made: Path, prepared: Path) 
     one = read_all(made, prepared, view="beats", leads=["V1"])
     assert two.task.channels == 4
     np.testing.assert_array_equal(two.x[:, 0], one.x[:, 0])
+
+
+@pytest.mark.parametrize(("unit", "side"), [("uV", "less than 0.02"), ("V", "more than 50")])
+@pytest.mark.parametrize("view", ["strip", "beats"])
+def test_a_header_in_another_unit_than_the_samples_is_refused(
+    made: Path, tmp_path: Path, unit: str, side: str, view: str
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "data"))
+    table = pd.read_csv(folder / "ptbxl_database.csv", index_col="ecg_id")
+    header = folder / f"{table.filename_lr[int(read_all(made, tmp_path / 'other').patients[0])]}.hea"
+    header.write_text(header.read_text().replace("/mV", f"/{unit}"))
+    refused(lambda: read_all(folder, tmp_path, view=view), header.name, f"moves by {side} mV in a second")
