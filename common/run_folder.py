@@ -281,7 +281,7 @@ def write_run_description(
         "name": config.name,
         "title": config.title or config.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "engine": config.federation.engine,
+        "engine": config.federation.carrier,
         "seed": config.seed,
         "config": config.model_dump(mode="json"),
         "versions": installed_versions(),

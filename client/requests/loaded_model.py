@@ -54,7 +54,7 @@ def refuse_external(context: SiteContext, config: RunConfig) -> None:
         raise SiteError("sites.external: this site is only tested")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _build_network(thread: int, task: Task, wanted: str) -> nn.Module:
     """Return a network of this thread's own, kept because building one costs as much as half a training step."""
     return models.build_model(task, ModelConfig.model_validate_json(wanted), seed=0)

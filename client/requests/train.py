@@ -7,7 +7,6 @@ import secrets
 import threading
 import time
 from contextvars import ContextVar
-from functools import partial
 
 import numpy as np
 from torch import nn
@@ -27,7 +26,9 @@ from client.requests.outgoing import build_update_reply
 from client.site import Site, find_replaced_share, load_changed_training, load_site
 from client.site_context import SiteContext
 from client.training.local_update import TrainFunction, copy_weights, train_locally
-from client.training.loop import Schedule, TrainingResult, train_model
+from client.training.loop import Schedule, TrainingResult
+from client.training.training_call import TrainingCall
+from client.training.training_group import group_member
 from common.arrays import Weights
 from common.errors import SiteError
 from common.replies import TrainReply
@@ -119,8 +120,7 @@ def _training_function(
                 anchor=anchor,
                 replaced=replaced,
             )
-        train_plainly = partial(
-            train_model,
+        call = TrainingCall(
             model,
             training,
             config.training,
@@ -135,13 +135,14 @@ def _training_function(
             correction=correction,
             replaced=replaced,
         )
-        if policy.min_unit_patients <= 1 and not policy.update_noise:
-            return train_plainly()  # a simulation
+        if policy.min_unit_patients <= 1 and not policy.update_noise:  # a simulation
+            member = group_member.get()
+            return call.run() if member is None else member.train(call)
         # a personal model does not leave, but the results on test patients do, and they show what it has learnt
         start = request.weights if purpose == "train" else copy_weights(model)
         support = UnitSupport(model, training, policy.min_unit_patients)
         with support.measure():
-            result = train_plainly(on_rows=support.set_rows)
+            result = call.run(support.set_rows)
         entropy = np.random.default_rng(secrets.randbits(128))
         support.protect(
             start,

@@ -84,6 +84,11 @@ class FederationConfig(Section):
         "local", description="local: workers on this machine; ray: Flower's simulation; federation: server and nodes"
     )
     workers: int = Field(0, ge=0, le=1024, description="engine local: parallel workers; 0: one per core")
+    stacked: bool = Field(
+        False,
+        description="engine local: train small models (logreg and mlp) of several sites in one step: faster with many "
+        "sites; weights differ from those of training alone, and of other engines, in their last digits",
+    )
     round_timeout: float = Field(3600.0, gt=0, description="seconds to wait for the replies of a round")
     connect_timeout: float = Field(120.0, gt=0, description="seconds to wait for sites to connect")
     approval_timeout: float = Field(
@@ -153,6 +158,17 @@ class FederationConfig(Section):
         if self.patience and self.choose != "best":
             raise ValueError("patience (or rounds=auto) needs choose=best: validation decides when to stop")
         return self
+
+    @model_validator(mode="after")
+    def _check_stacked(self) -> FederationConfig:
+        if self.stacked and self.engine != "local":
+            raise ValueError(f"stacked needs engine=local: the sites of engine={self.engine} are in several processes")
+        return self
+
+    @property
+    def carrier(self) -> str:
+        """The engine as the run and its report name it, with what decides the last digits of weights."""
+        return f"{self.engine}, small models stacked" if self.stacked else self.engine
 
     @property
     def simulated(self) -> bool:

@@ -33,7 +33,8 @@ def carry_messages(
         WardroundError: as the engine.
     """
     engine = config.federation.engine
-    watcher.handle(stage_event(f"federation on the {engine} engine"))
+    stacked = ", small models in stacked steps" if config.federation.stacked else ""
+    watcher.handle(stage_event(f"federation on the {engine} engine{stacked}"))
     if engine == "local":
         from experiments.engines.local import run_local
 

@@ -263,6 +263,13 @@ def test_every_key_says_what_it_means() -> None:
     assert [key for key, description in keys.items() if not description] == []
 
 
+def test_stacked_steps_need_one_process_and_are_named_with_the_engine() -> None:
+    assert parse_config({}).federation.carrier == "local"
+    assert parse_config({}, ["federation.stacked=true"]).federation.carrier == "local, small models stacked"
+    with pytest.raises(ConfigError, match="stacked needs engine=local: the sites of engine=ray are in several"):
+        parse_config({}, ["federation.stacked=true", "federation.engine=ray"])
+
+
 def test_automatic_rounds_are_a_maximum_and_a_patience() -> None:
     found = parse_config({}, ["federation.rounds=auto"]).federation
     assert (found.rounds, found.patience) == (100, 10)

@@ -11,10 +11,15 @@ from typing import Any
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
+from safetensors.numpy import load_file
 
+from client import requests
+from client.training.stacked import train_stacked
 from common import messages
+from common.errors import SiteError
 from common.replies import HandshakeReply
 from common.requests import HandshakeRequest
+from common.run_folder import RunFolder
 from experiments.engines import local
 from experiments.engines.local import LocalGrid
 from server.exchange import Expected, Step, send_and_collect
@@ -45,6 +50,83 @@ def test_one_worker_or_two_give_the_same(tmp_path: Path) -> None:
     assert result[0] == result[1]
     assert result[0]["status"] == "complete"
     assert not workers()
+
+
+def run_and_read(out: Path, **sections: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run three sites and return the final weights, and the lines of rounds.jsonl."""
+    local.run_local(tiny.run_config(model={"name": "mlp"}, **sections), out, 3)
+    lines = [json.loads(line) for line in RunFolder(out).rounds.read_text().splitlines()]
+    return load_file(RunFolder(out).weights()), lines
+
+
+def test_stacked_sites_are_answered_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, list[tuple[int, str]]] = {"admitted": [], "checked": [], "stacked": []}
+
+    def note(name: str, kind: str, real: Any) -> None:
+        def noting(context: Any, request: Any, *more: Any) -> Any:
+            asked[kind].append((context.index, request.kind))
+            return real(context, request, *more)
+
+        monkeypatch.setattr(f"client.requests.{name}", noting)
+
+    note("admit", "admitted", requests.admit)
+    note("check_reply", "checked", requests.check_reply)
+    stacks: list[int] = []
+
+    def count_calls(calls: Any) -> Any:
+        stacks.append(len(calls))
+        return train_stacked(calls)
+
+    monkeypatch.setattr("client.training.training_group.train_stacked", count_calls)
+    alone, rounds = run_and_read(tmp_path / "alone")
+    before = {kind: sorted(each) for kind, each in asked.items()}
+    assert not stacks
+    for each in asked.values():
+        each.clear()
+    stacked, stacked_rounds = run_and_read(tmp_path / "stacked", federation__stacked=True)
+    assert stacks == [3, 3]
+    assert {kind: sorted(each) for kind, each in asked.items()} == before
+    assert [line["weights"] for line in rounds] != [line["weights"] for line in stacked_rounds]  # the last digits
+    # AdamW turns a gradient of nearly zero into a step, so single weights may differ by more than the last digits
+    apart = sum(float(((stacked[name] - value) ** 2).sum()) for name, value in alone.items())
+    assert apart < 1e-10 * sum(float((value**2).sum()) for value in alone.values())
+
+
+def test_stacked_sites_give_the_same_for_any_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "STACKED_SITES", 2)
+    lines = [run_and_read(tmp_path / str(n), federation__stacked=True, federation__workers=n)[1] for n in (1, 2)]
+    assert [line["weights"] for line in lines[0]] == [line["weights"] for line in lines[1]]
+    assert not workers()
+
+
+def test_sites_are_stacked_by_number_in_whatever_order_a_strategy_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "STACKED_SITES", 2)
+    seen: list[list[int]] = []
+
+    def note(self: LocalGrid, named: list[tuple[str, Message]]) -> None:
+        seen.append([message.metadata.dst_node_id for _, message in named])
+
+    monkeypatch.setattr(LocalGrid, "_work_together", note)
+    grid = LocalGrid(ClientApp(), 5, 1, stacked=True)
+    grid.push_messages([Message(RecordDict(), node, "train") for node in (4, 1, 5, 3, 2)])
+    grid._pool.shutdown(wait=True)
+    grid.close()
+    assert seen == [[1, 2], [3, 4], [5]]
+
+
+def test_a_private_run_is_not_stacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "client.training.training_group.train_stacked", lambda calls: [SiteError("stacked")] * len(calls)
+    )
+    private: dict[str, Any] = {
+        "privacy__epsilon": 6.0,
+        "privacy__delta": 1e-3,
+        "privacy__sampling": 0.5,
+        "privacy__accountant": "rdp",
+    }
+    private |= {"privacy__noise": "seeded", "federation__choose": "last", "training__loss": "cross_entropy"}
+    _, lines = run_and_read(tmp_path, federation__stacked=True, **private)
+    assert len(lines) == 2
 
 
 @pytest.mark.parametrize("error", [RuntimeError("disk"), MemoryError("full"), SystemExit(3)])
