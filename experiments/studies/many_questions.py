@@ -23,7 +23,7 @@ import numpy.typing as npt
 from client.gate.questions import find_error_growth
 from client.policy import SitePolicy, load_policy
 from client.requests import handle
-from client.site import clear_site_cache, Site, load_site
+from client.site import Site, clear_site_cache, load_site
 from client.site_context import SiteContext
 from common import models
 from common.arrays import Weights
