@@ -34,6 +34,7 @@ from common.processes import (
     to_toml,
     write_guarded_programs,
 )
+from common.run_folder import hold_lock
 from server.credentials import Credentials, check_credentials
 from server.site_registry import REGISTRY_VARIABLE, read_registry, registry_path, write_registry
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from server.control import Control
 
 _log = logging.getLogger("wardround")
+LOCK_SECONDS = 60.0
+"""Longest wait for another command that changes the registered sites."""
 HELPER_SECONDS = 60.0
 """Seconds after its start by which a SuperLink has started the process that starts apps."""
 _HELPERS = ("flower-superexec", "flwr-serverapp", "flwr-simulation")
@@ -71,22 +74,24 @@ class Connection:
 
         The site's name may have any characters; Flower gets a `label` of a-z, 0-9 and - instead.
         """
-        known = self.sites()
-        if site in known:
-            raise ConfigError(f"site {site} is registered already: unregister it first to give it another key")
-        if not public_key.is_file():
-            raise ConfigError(f"cannot read {public_key}: name the .pub file that the site sent")
-        node = str(self.control.register_node(public_key, label))
-        write_registry(self._registry, {**known, site: node})
+        with hold_lock(self.state / "sites.lock", LOCK_SECONDS):
+            known = self.sites()
+            if site in known:
+                raise ConfigError(f"site {site} is registered already: unregister it first to give it another key")
+            if not public_key.is_file():
+                raise ConfigError(f"cannot read {public_key}: name the .pub file that the site sent")
+            node = str(self.control.register_node(public_key, label))
+            write_registry(self._registry, {**known, site: node})
         return node
 
     def unregister(self, site: str) -> None:
         """Shut `site` out for good: its key is refused from now on."""
-        known = self.sites()
-        if site not in known:
-            raise ConfigError(f"no site {site}; registered: {', '.join(sorted(known)) or 'none'}")
-        self.control.unregister_node(int(known.pop(site)))
-        write_registry(self._registry, known)
+        with hold_lock(self.state / "sites.lock", LOCK_SECONDS):
+            known = self.sites()
+            if site not in known:
+                raise ConfigError(f"no site {site}; registered: {', '.join(sorted(known)) or 'none'}")
+            self.control.unregister_node(int(known.pop(site)))
+            write_registry(self._registry, known)
 
     def sites(self) -> dict[str, str]:
         """Return the registered sites: name -> node number."""
@@ -197,7 +202,10 @@ class SuperLink:
                 if self._child.poll() is not None:
                     raise EngineError(f"the server ended at once: {self._child.reason()} (log: {self.log})")
                 if time.monotonic() > deadline:
-                    raise EngineError(f"the server gave no answer in {timeout:.0f} s: see {self.log}")
+                    log = f" (log: {self.log})" if self.log.is_file() else ""
+                    raise EngineError(
+                        f"the server gave no answer in {timeout:.0f} s{log}: on a busy machine, start it again later"
+                    )
                 time.sleep(0.1)
         except BaseException:
             self.stop()

@@ -95,7 +95,7 @@ def _init_recordings(folder: Path, columns: dict[str, str | None], force: bool) 
     source = {"beats": "beat annotations", "rhythms": "rhythm annotations", "table": "the table"}[description.labels]
     for item in description.classes:
         count = sum((look.beats or look.rhythms)[value] for value in item.values)
-        console.print(f"  {item.name:9}{count or '':>9,} from {source}", highlight=False, markup=False)
+        console.print(f"  {item.name:9}{f'{count:,}' if count else '':>9} from {source}", highlight=False, markup=False)
     _print_findings(look.findings)
     texts = render_description(description, look), render_run(name, str(folder.resolve()), description, look)
     _write_files(described, run, *texts)

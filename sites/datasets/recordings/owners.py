@@ -18,7 +18,7 @@ from sites.ecg import edf, persons
 from sites.ecg.recordings import recording_names
 from sites.spellings import check_hospitals, check_patients, plain_spelling
 
-NOT_LISTED = "recordings that the table does not list"
+NOT_LISTED = "recordings that the table does not list (a name is the path in the folder without its ending: east/106)"
 NO_LABEL = "recordings without a label"
 _ENDING = re.compile(r"\.(?:hea|dat|mat|edf)$", re.IGNORECASE)
 OTHER_LABEL = "recordings of a label without a class"

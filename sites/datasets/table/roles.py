@@ -96,17 +96,26 @@ def guess_outcome(table: Table, excluded: Sequence[str | None]) -> str:
     raise DataError(f"{table.path}: which column is the outcome? Name it with --outcome COLUMN{hint}")
 
 
+MAX_NUMBERS = 20
+"""Different numbers of an outcome; more are a measurement."""
+
+
 def describe_outcome(table: Table, name: str) -> Outcome:
     """Return an outcome with its values in order; of two, the one that sounds like an event is the second.
 
     Raises:
-        DataError: the column has one value, or more than 50, or one class in two spellings.
+        DataError: the column has one value, or more than 50, or many numbers, or one class in two spellings.
     """
     values = table.columns[name].values
     if len(values) > 50:
         raise DataError(f"column {name}: {len(values)} different values: an outcome has classes, 2 to 50 of them")
     if len(values) < 2:
         raise DataError(f"column {name}: an outcome needs two different values, this column has {len(values)}")
+    if len(values) > MAX_NUMBERS and not np.isnan(parse_numbers(values)).any():
+        raise DataError(
+            f"column {name}: {len(values)} different numbers are a measurement, and an outcome has classes: cut it "
+            "into classes in a column of its own, or name another column with --outcome"
+        )
     if count_alike(map(plain_spelling, values)):
         raise DataError(
             f"{table.path}: column {name}: some of its {len(values)} values differ only in case, spaces or zeros, as "

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from common.errors import DataError
 from experiments.cli.main import app
 from sites.datasets.table import simulate
 
@@ -67,6 +68,27 @@ def test_a_folder_of_recordings_to_a_report_without_python(hospitals: Path, tmp_
            "sites.validation=0", "--set", "federation.choose=last", "--set", "sites.test=0.34", "--set",
            "baselines.local=false", "--set", "baselines.pooled=false", "--set", "baselines.classical=[]")  # fmt: skip
     assert "SYNTHETIC" in (next(runs.iterdir()) / "report.html").read_text()
+
+
+def test_recordings_with_a_table_of_labels_are_described(hospitals: Path, tmp_path: Path) -> None:
+    """Classes that were not counted once ended the command with a bug."""
+    names = sorted(path.stem for path in (hospitals / "north").glob("*.hea"))
+    for path in (hospitals / "north").iterdir():
+        if path.suffix in (".hea", ".dat"):
+            shutil.copy(path, tmp_path / path.name)
+    rows = [f"{name},{'ill' if number % 2 else 'well'}" for number, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("\n".join(["recording,label", *rows]) + "\n")
+    assert "from the table" in invoke("data", "init", str(tmp_path))
+
+
+def test_a_measurement_is_no_outcome(tmp_path: Path) -> None:
+    """One with 48 values became 48 classes."""
+    rows = [f"p{number},{number % 48 / 10:.1f},{number % 2}" for number in range(96)]
+    (tmp_path / "stays.csv").write_text("\n".join(["patient,lactate,died", *rows]) + "\n")
+    with pytest.raises(DataError, match="48 different numbers are a measurement"):
+        CliRunner().invoke(
+            app, ["data", "init", str(tmp_path / "stays.csv"), "--outcome", "lactate"], catch_exceptions=False
+        )
 
 
 def test_columns_are_not_named_for_recordings(hospitals: Path) -> None:

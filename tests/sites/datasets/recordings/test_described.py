@@ -16,6 +16,7 @@ from common.settings import validate_settings
 from sites.datasets import recordings as own
 from sites.datasets.recordings.description import Description
 from sites.datasets.recordings.guess import guess_description, holds_recordings
+from sites.datasets.recordings.owners import NOT_LISTED
 from sites.datasets.recordings.strips import NO_RHYTHM, OTHER_RHYTHM, TWO_RHYTHMS, rhythm_spans
 from sites.datasets.recordings.write import render_description
 from sites.ecg import recordings as wfdb_recordings
@@ -161,7 +162,7 @@ def test_what_the_table_does_not_say_is_counted_or_named(labelled: Path, tmp_pat
     table.write_text("\n".join([*lines[:4], lines[4].rpartition(";")[0] + ";", lines[5].rpartition(";")[0] + ";7"]))
     cohort = own.read(labelled, described, ["north/r0"], tmp_path / "store")
     assert cohort.excluded == {
-        "recordings that the table does not list": 1,
+        NOT_LISTED: 1,
         "recordings without a label": 1,
         "recordings of a label without a class": 1,
         "ends of recordings shorter than 10 s": 1,
