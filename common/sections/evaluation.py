@@ -108,7 +108,7 @@ class BaselinesConfig(Section):
     )
     reuse: bool = Field(
         True,
-        description="take the results of an earlier run with the same data, settings, code and libraries "
+        description="take these, and two-sample tests, from an earlier run with the same data, settings and code "
         "(experiments/baselines/reuse.py)",
     )
     anomaly: AnomalyConfig = AnomalyConfig()

@@ -1,7 +1,8 @@
-"""Baselines of an earlier run, where the same would be trained again: the same data, settings, code and libraries.
+"""Baselines and two-sample tests of an earlier run with the same data, settings, code and libraries.
 
 Half to two thirds of a simulated run goes into its baselines, which do not depend on the federation's strategy. What
-`train_baselines` left in a run's folder is kept with prepared data, under a digest of everything that it depends on:
+`train_baselines` left in a run's folder is kept with prepared data, as are the two-sample tests between hospitals,
+under a digest of everything that they depend on:
 
 - each hospital's examples, people and splits, as they are in memory, and the weights that training starts from;
 - all settings but the run's name, title and sinks, the cache's folder, and those of transport and strategy;
@@ -77,8 +78,8 @@ def train_or_reuse_baselines(
         the reasons why baselines could not be trained, by name, in one line each.
     """
     key = digest_baselines(config, count) if config.baselines.reuse and not find_other_input(config) else None
-    folder = Path(config.data.cache or cache_folder()) / "baselines"
-    if key is not None and (cost := _take_results(folder / key, out)):
+    folder, path = _find_store(config, "baselines"), RunFolder(out).baselines
+    if key is not None and (cost := _take_results(folder / key, path)):
         on_note(
             f"baselines: taken from a run of {cost['created']} with the same data, settings and code, where they took "
             f"{cost['seconds']:.0f} s; baselines.reuse=false trains them anew"
@@ -87,14 +88,41 @@ def train_or_reuse_baselines(
     start = time.perf_counter()
     failed = networks.train_baselines(config, out, count, on_epoch)
     seconds = round(time.perf_counter() - start, 1)
-    path = RunFolder(out).baselines
     if path.is_file():
         write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"seconds": seconds})
         on_note(f"baselines: they took {seconds:.0f} s; a run without them: {OMITTING_OPTIONS}")
         if key is not None and not failed:
             with suppress(OSError):  # a full disk is no reason to lose the run
-                _keep_results(folder, key, out, seconds)
+                _keep_results(folder, key, _list_files(RunFolder(out)), seconds)
     return failed
+
+
+def compare_or_reuse_pairs(config: RunConfig, out: Path, count: int, on_note: Callable[[str], None]) -> None:
+    """Write a run's two-sample tests between hospitals, or those of an earlier run with the same data and code.
+
+    Args:
+        config: the run.
+        out: the run's folder.
+        count: the number of simulated hospitals.
+        on_note: called with a line before each pair, or on where the tests were taken from.
+    """
+    from experiments.baselines.two_sample_test import run_two_sample_tests
+
+    key = digest_baselines(config, count) if config.baselines.reuse else None
+    folder, path = _find_store(config, "two-sample"), RunFolder(out).two_sample
+    if key is not None and (cost := _take_results(folder / key, path)):
+        on_note(
+            f"two-sample tests: taken from a run of {cost['created']} with the same data, settings and code, where "
+            f"they took {cost['seconds']:.0f} s"
+        )
+        return
+    start = time.perf_counter()
+    pairs = run_two_sample_tests(config, count, on_note)
+    seconds = round(time.perf_counter() - start, 1)
+    write_json(path, {"pairs": pairs, "seconds": seconds})
+    if key is not None:
+        with suppress(OSError):
+            _keep_results(folder, key, [path], seconds)
 
 
 def find_other_input(config: RunConfig) -> str:
@@ -185,12 +213,19 @@ def _add(digest: _Hash, value: Any) -> None:
         digest.update(repr(value).encode())
 
 
-def _keep_results(folder: Path, key: str, out: Path, seconds: float) -> None:
-    """Copy the files of a run's baselines under their digest: all of them or none."""
-    files = RunFolder(out)
+def _find_store(config: RunConfig, what: str) -> Path:
+    return Path(config.data.cache or cache_folder()) / what
+
+
+def _list_files(files: RunFolder) -> list[Path]:
+    """Return the files of a run's baselines."""
     names = [str(item["name"]) for item in json.loads(files.baselines.read_text(encoding="utf-8"))["models"]]
     kinds = (files.weights, files.scaling, files.latent, files.counts, files.resamples)
-    paths = [files.baselines, *(path for name in names for kind in kinds if (path := kind(name)).is_file())]
+    return [files.baselines, *(path for name in names for kind in kinds if (path := kind(name)).is_file())]
+
+
+def _keep_results(folder: Path, key: str, paths: Sequence[Path], seconds: float) -> None:
+    """Copy files of results under their digest: all of them or none."""
     part = folder / f".{key[:16]}-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     make_private_folder(part)
@@ -211,8 +246,13 @@ def _keep_results(folder: Path, key: str, out: Path, seconds: float) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _take_results(stored: Path, out: Path) -> dict[str, Any] | None:
-    """Copy kept results into a run's folder and return their manifest; None if there are none, or not all of them."""
+def _take_results(stored: Path, path: Path) -> dict[str, Any] | None:
+    """Copy kept results into a run's folder and return their manifest; None if there are none, or not all of them.
+
+    Args:
+        stored: the folder of the results.
+        path: the run's JSON file of them; it gets what they took, and when.
+    """
     try:
         manifest = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
         contents = {name: (stored / name).read_bytes() for name in manifest["files"]}
@@ -220,10 +260,9 @@ def _take_results(stored: Path, out: Path) -> dict[str, Any] | None:
         return None
     if any(hashlib.sha256(content).hexdigest() != manifest["files"][name] for name, content in contents.items()):
         return None
-    baselines = RunFolder(out).baselines.name
     for name, content in contents.items():
-        if name != baselines:
-            write_bytes(out / name, content)
+        if name != path.name:
+            write_bytes(path.parent / name, content)
     about = {"seconds": manifest["seconds"], "reused": manifest["created"]}
-    write_json(out / baselines, json.loads(contents[baselines]) | about)
+    write_json(path, json.loads(contents[path.name]) | about)
     return dict(manifest)

@@ -156,12 +156,14 @@ def _list_notices(config: RunConfig) -> list[dict[str, str]]:
 
 def _run_baselines(config: RunConfig, folder: Path, count: int, watcher: Watcher) -> None:
     """Run the two-sample tests and train the baselines of a simulation."""
-    if config.evaluation.domain_shift and not config.privacy.on:
-        from common.files import write_json
-        from experiments.baselines.two_sample_test import run_two_sample_tests
 
-        pairs = run_two_sample_tests(config, count, lambda what: watcher.handle(stage_event(what)))
-        write_json(RunFolder(folder).two_sample, {"pairs": pairs})
+    def report_note(text: str) -> None:
+        watcher.handle(stage_event(text))
+
+    if config.evaluation.domain_shift and not config.privacy.on:
+        from experiments.baselines.reuse import compare_or_reuse_pairs
+
+        compare_or_reuse_pairs(config, folder, count, report_note)
     today = config.baselines.today
     if config.baselines.local or config.baselines.pooled or today.age_sex or today.scores:
         from experiments.baselines.reuse import train_or_reuse_baselines
@@ -170,7 +172,6 @@ def _run_baselines(config: RunConfig, folder: Path, count: int, watcher: Watcher
             watcher.handle(baseline_event(name, epoch, epochs))
 
         watcher.handle(stage_event("training the baselines"))
-        report_note = lambda text: watcher.handle(stage_event(text))  # noqa: E731
         failed = train_or_reuse_baselines(config, folder, count, report_epoch, report_note)
         for name, reason in failed.items():
             watcher.handle({"event": "baseline-failed", "model": name, "error": reason})

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from client.site import Site
 from common.config import RunConfig
-from experiments.baselines import networks, reuse
+from experiments.baselines import networks, reuse, two_sample_test
 from experiments.baselines.reuse import digest_baselines, find_other_input, train_or_reuse_baselines
 from tests import tiny
 
@@ -193,3 +193,27 @@ def test_the_oldest_results_are_removed(
     assert len(list((tmp_path / "cache" / "baselines").iterdir())) == 2
     run(tmp_path / "again", tmp_path / "cache", seed=3)
     assert len(trained) == 3
+
+
+def test_two_sample_tests_are_taken_where_the_data_are_the_same(
+    sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+
+    def compare(config: RunConfig, count: int, on_pair: Any) -> list[dict[str, Any]]:
+        computed.append(count)
+        return [{"one": "north", "other": "south", "auroc": None}]
+
+    monkeypatch.setattr(two_sample_test, "run_two_sample_tests", compare)
+    config = tiny.run_config(data__cache=str(tmp_path / "cache"))
+    notes: list[str] = []
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+        if name == "third":
+            sites[0] = change_example(sites[0])
+        reuse.compare_or_reuse_pairs(config, tmp_path / name, 2, notes.append)
+    files = [json.loads((tmp_path / name / "two-sample.json").read_text()) for name in ("first", "second", "third")]
+    assert [item["pairs"] for item in files] == [files[0]["pairs"]] * 3
+    assert ["reused" in item for item in files] == [False, True, False]
+    assert len(computed) == 2
+    assert "two-sample tests: taken from a run of" in notes[0]
