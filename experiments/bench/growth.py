@@ -25,19 +25,20 @@ from experiments.markdown_table import render_markdown_table
 PATIENTS, BATCH_SIZE = 50, 16
 
 
-def measure_growth(sizes: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+def measure_growth(sizes: Sequence[int], rounds: int, *, stacked: bool = False) -> list[dict[str, Any]]:
     """Return what a run costs at each number of hospitals.
 
     Args:
         sizes: numbers of hospitals.
         rounds: rounds of each run; the first, which loads the sites, is not in the time of a message.
+        stacked: whether the perceptrons of several hospitals train in one step (`federation.stacked`).
 
     Raises:
         EngineError: a run failed.
     """
     results = []
     for hospitals in sizes:
-        command = [sys.executable, "-m", "experiments.bench.growth", str(hospitals), str(rounds)]
+        command = [sys.executable, "-m", "experiments.bench.growth", str(hospitals), str(rounds), str(int(stacked))]
         process = subprocess.run(command, capture_output=True, text=True, check=False)
         if process.returncode:
             raise EngineError(f"the run of {hospitals} hospitals failed: {process.stderr.strip().splitlines()[-1]}")
@@ -67,7 +68,7 @@ class _Stopwatch:
         return [at for event, at in self.times if event == name]
 
 
-def _measure_run(hospitals: int, rounds: int) -> dict[str, Any]:
+def _measure_run(hospitals: int, rounds: int, stacked: int) -> dict[str, Any]:
     """Return the processor time, in seconds, of the parts of a run in this process, and what it leaves."""
     from common.config import parse_config
     from experiments.runs.run import run_experiment
@@ -90,7 +91,7 @@ def _measure_run(hospitals: int, rounds: int) -> dict[str, Any]:
                 "sites": {"scheme": "natural", "split": "published", "validation": 0.0},
                 "model": {"name": "mlp"},
                 "training": {"epochs": 1, "batch_size": BATCH_SIZE, "lr": 0.002},
-                "federation": {"rounds": rounds, "choose": "last", "workers": 1},
+                "federation": {"rounds": rounds, "choose": "last", "workers": 1, "stacked": bool(stacked)},
                 "evaluation": {"metric": "auroc", "bootstrap": 0},
                 "baselines": {"local": False, "pooled": False},
             }
@@ -116,4 +117,4 @@ def _measure_run(hospitals: int, rounds: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure_run(*(int(value) for value in sys.argv[1:3]))))
+    print(json.dumps(_measure_run(*(int(value) for value in sys.argv[1:4]))))

@@ -185,6 +185,7 @@ def bench_growth(
         list[int] | None, typer.Option(min=2, help="Hospitals of a run; repeatable. Default: 10, 100 and 1000.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds of each run.")] = 4,
+    stacked: Annotated[bool, typer.Option("--stacked", help="Train with federation.stacked.")] = False,
     as_json: AsJson = False,
     compare: Compare = None,
 ) -> None:
@@ -192,5 +193,5 @@ def bench_growth(
     from experiments.bench.growth import measure_growth, render_growth_table
 
     before = _read_earlier(compare)
-    measured = measure_growth(hospitals or [10, 100, 1000], rounds)
+    measured = measure_growth(hospitals or [10, 100, 1000], rounds, stacked=stacked)
     _print_measured(measured, render_growth_table, as_json=as_json, before=before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,17 @@ def test_the_last_two_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
     assert folder.rounds() == sorted({4, 5, chosen, before})
     best = folder.read(chosen)
     assert digest_weights(dict(best.weights)) == digest_weights(dict(load_file(tmp_path / "model.safetensors")))
+
+
+def test_a_checkpoint_has_the_report_that_a_site_made_last(tmp_path: Path) -> None:
+    assert run(run_config(federation__rounds=1), tmp_path)
+    folder = CheckpointFolder(tmp_path)
+    first = folder.read(1)
+    site = sorted(first.reports)[0]
+    changed = first.reports[site].model_copy(update={"warning": "read again"})
+    for number, reports in ((2, first.reports), (3, {**first.reports, site: changed})):
+        folder.write(replace(first, round=number, reports=reports))
+        assert folder.read(number).reports == reports
 
 
 # What sites keep.

@@ -14,6 +14,8 @@ def test_two_sizes_are_measured() -> None:
     assert [item["hospitals"] for item in measured] == [2, 3]
     assert all(item[key] > 0 for item in measured for key in ("start", "message_ms", "report", "megabytes"))
     assert measured[0]["weights"] != measured[1]["weights"]
+    stacked = measure_growth([2], 2, stacked=True)[0]
+    assert stacked["weights"] != measured[0]["weights"]  # the last digits
     assert render_growth_table(measured).count("\n| ") >= 2
 
 
