@@ -29,6 +29,22 @@ ROWS = 2000
 EQUAL_PEOPLE = "people whose inputs are the same as another person's: one person twice? (not left out)"
 
 
+EQUAL_EXAMPLES = "examples whose inputs are the same as another one's of the same person: counted twice? (not left out)"
+
+
+def count_equal_examples(cohort: Cohort) -> int:
+    """Return how many examples have the inputs of an earlier one of the same person, where examples have no time."""
+    if isinstance(cohort.x, Windows) or cohort.hours is not None or cohort.task.utility:
+        return 0  # hours in which nothing is measured anew may be equal
+    part = cohort.take(_choose_examples(cohort))
+    number = {name: i for i, name in enumerate(dict.fromkeys(part.persons))}
+    owner = np.asarray([number[name] for name in part.persons], np.uint64)[part.patient]
+    known = _count_known(part)
+    pairs = np.stack([owner[known], example_keys(part)[known]])
+    equal = int(pairs.shape[1] - np.unique(pairs, axis=1).shape[1])
+    return equal if equal and _expected_pairs(part) <= MAX_EXPECTED else 0
+
+
 def example_keys(cohort: Cohort) -> Keys:
     """Return a 64-bit hash of the inputs of each example, `(examples,)`; of a window of hours, of its last hour."""
     keys = np.zeros(len(cohort.y), np.uint64)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sites.code_values import count_code_values
 from sites.cohort import Cohort
-from sites.equal_inputs import EQUAL_PEOPLE, count_equal_people
+from sites.equal_inputs import EQUAL_EXAMPLES, EQUAL_PEOPLE, count_equal_examples, count_equal_people
 from sites.plausible_values import MANY
 from sites.spellings import count_perhaps_alike
 
@@ -36,4 +36,6 @@ def note_suspicions(
             notes[EVENT_SHARE.format(cohort.task.classes[1])] = events
     if equal := count_equal_people(cohort):
         notes[EQUAL_PEOPLE] = equal
+    if equal := count_equal_examples(cohort):
+        notes[EQUAL_EXAMPLES] = equal
     return replace(cohort, excluded={**cohort.excluded, **notes}) if notes else cohort

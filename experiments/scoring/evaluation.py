@@ -31,6 +31,7 @@ from common.reports import FinalTestReport
 from common.run_folder import RunFolder, Stopwatch, read_run, update_run, write_run_description
 from experiments.scoring.score import ScoringModel
 from experiments.scoring.training_overlap import describe_overlap
+from experiments.scoring.unusual_inputs import describe_unusual_inputs
 from server.phases.test import combine_evaluations
 from sites.anomaly_task import to_anomaly_task
 from sites.cohort import SPLITS, Cohort
@@ -83,6 +84,7 @@ def evaluate_model(model: ScoringModel, run_folder: Path, data: Path, out: Path,
     notices = [*_keep_notices(model, about), *_run_notices(model, about)]
     if overlap := describe_overlap(model.config, model.name, cohorts.values()):
         notices.append({"level": "leak" if "too good to" in overlap else "warning", "text": overlap})
+    notices += [{"level": "warning", "text": text} for text in describe_unusual_inputs(cohorts, model.scaling)]
     hospitals = {site: _evaluate_hospital(model, site, source, cohort) for site, cohort in cohorts.items()}
     replies = {site: item.reply for site, item in hospitals.items()}
     by_table, pooled = combine_evaluations(model.task, replies)

@@ -11,7 +11,13 @@ import pytest
 from common.task import Task
 from sites import equal_inputs
 from sites.cohort import Cohort, Windows
-from sites.equal_inputs import EQUAL_PEOPLE, count_equal_people, example_keys
+from sites.equal_inputs import (
+    EQUAL_EXAMPLES,
+    EQUAL_PEOPLE,
+    count_equal_examples,
+    count_equal_people,
+    example_keys,
+)
 from sites.suspicions import EVENT_SHARE, note_suspicions
 
 WIDE = 20
@@ -54,6 +60,15 @@ def test_copies_under_other_names_are_counted(copies: int) -> None:
 def test_recordings_of_one_person_may_be_equal() -> None:
     values = np.random.default_rng(1).normal(size=(40, WIDE))
     assert count_equal_people(make_cohort(np.concatenate([values, values]), people(40) * 2)) == 0
+
+
+def test_equal_examples_of_one_person_are_counted() -> None:
+    values = np.random.default_rng(5).normal(size=(40, WIDE))
+    twice = make_cohort(np.concatenate([values, values[:7], values[:2]]), people(40) + people(7) + people(2))
+    assert count_equal_examples(twice) == 9
+    assert note_suspicions(twice).excluded == {EQUAL_EXAMPLES: 9}
+    assert count_equal_examples(make_cohort(values, people(40))) == 0
+    assert count_equal_examples(replace(twice, hours=np.ones(49, np.float32))) == 0
 
 
 def test_coarse_inputs_and_sparse_examples_say_nothing() -> None:
