@@ -37,6 +37,12 @@ def score_command(
     annotator: Annotated[str, typer.Option(help="Suffix of the reference annotations.")] = "atr",
     extension: Annotated[str, typer.Option(help="Suffix of the annotations to write.")] = "wrd",
     annotations: Annotated[bool, typer.Option(help="Write WFDB annotations too.")] = True,
+    factors: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100, help="Of trees: name so many inputs with the largest Shapley values for each row."
+        ),
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the table's path.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -52,9 +58,9 @@ def score_command(
 
     torch.set_num_threads(1)
     check_extension(extension, annotator)
-    opened = open_model(run, model, site)
+    opened = open_model(run, model, site, explained=factors > 0)
     folder, table = _output_path(out, opened.run)
-    writer = ScoreWriter(folder, table, opened, extension if annotations else None)
+    writer = ScoreWriter(folder, table, opened, extension if annotations else None, factors)
     complete = False
     try:
         with interrupt_on_signals(), count_scored(quiet or as_json) as report_count:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from common.errors import DataError, UsageError
@@ -36,6 +37,16 @@ def check_extension(extension: str, annotator: str) -> None:
         raise UsageError(f"--extension {extension}: other files have that suffix; choose another, such as wrd")
 
 
+def _name_factors(effects: npt.NDArray[np.float64], names: Sequence[str], count: int) -> dict[str, Any]:
+    """Return columns with the inputs of the largest effects, and these effects, largest in size first."""
+    order = np.argsort(-np.abs(effects), axis=1, kind="stable")[:, :count]
+    columns: dict[str, Any] = {}
+    for rank in range(order.shape[1]):
+        columns[f"factor_{rank + 1}"] = np.asarray(names, object)[order[:, rank]]
+        columns[f"effect_{rank + 1}"] = np.take_along_axis(effects, order[:, rank : rank + 1], 1)[:, 0]
+    return columns
+
+
 class ScoreWriter:
     """Writes scores into a folder.
 
@@ -44,14 +55,15 @@ class ScoreWriter:
         table: the name of the table; its suffix, .csv or .parquet, is its format.
         model: the model whose scores are written.
         extension: suffix of the annotations; None: no annotations.
+        factors: how many of a row's inputs with the largest Shapley values are named.
 
     Raises:
         DataError: the folder cannot be written, or the table's name is a folder's.
         UsageError: the table has another suffix.
     """
 
-    def __init__(self, folder: Path, table: str, model: ScoringModel, extension: str | None) -> None:
-        self.path, self.model, self.extension = folder / table, model, extension
+    def __init__(self, folder: Path, table: str, model: ScoringModel, extension: str | None, factors: int = 0) -> None:
+        self.path, self.model, self.extension, self.factors = folder / table, model, extension, factors
         if self.path.suffix not in (".csv", ".parquet"):
             raise UsageError(f"{self.path.name}: scores are written as .csv or .parquet")
         if self.path.is_dir():
@@ -144,6 +156,8 @@ class ScoreWriter:
             columns |= {f"p_{name}": scored.probability[:, k] for k, name in enumerate(task.classes)}
             if task.binary:
                 columns["log_odds"] = scored.odds[:, 1]
+        if scored.effects is not None:
+            columns |= _name_factors(scored.effects, task.features, self.factors)
         if "reference" in rows.columns:
             columns["reference"] = rows.columns["reference"]
         elif rows.rate:

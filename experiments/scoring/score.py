@@ -20,6 +20,7 @@ import numpy.typing as npt
 from client import input_scaling
 from client.evaluation.anomaly_scores import AnomalyScores
 from client.evaluation.predictions import Predictor, build_predictor
+from client.evaluation.tree_attribution import TreeExplainer, attribute_true_class
 from common import run_folder
 from common.config import RunConfig, load_config
 from common.detection import to_detection_task
@@ -28,6 +29,7 @@ from common.metrics.counts import class_log_odds
 from common.run_folder import RunFolder
 from common.scaling import Scaling
 from common.task import Task
+from common.trees import grows_trees
 from experiments import restore
 from experiments.runs.model_files import check_model_files
 from experiments.scoring.rhythm import RhythmTally
@@ -58,6 +60,7 @@ class ScoringModel:
         threshold: log odds at or above which the event is predicted; None: the likelier class is.
         synthetic: whether the model was trained on generated data.
         status: how the federation that trained the model ended, in federated.json's words; "": not stated.
+        explainer: computes Shapley values of trees; None: none are wanted.
     """
 
     run: str
@@ -69,6 +72,7 @@ class ScoringModel:
     threshold: float | None = None
     synthetic: bool = False
     status: str = ""
+    explainer: TreeExplainer | None = None
 
     def source(self, folder: Path) -> Source:
         """Return a folder as a data set of the run's kind.
@@ -109,12 +113,15 @@ class Scored:
             anomaly score and its negative.
         probability: `(rows, classes)`; of a detector meaningless.
         predicted: `(rows,)`, class names; several labels are joined by `+`; of a detector without a threshold "".
+        effects: `(rows, features)`, Shapley values of the inputs for the log odds of the event or, of more classes, for
+            the logit of the likeliest one; None: not wanted.
     """
 
     rows: ScorableRows
     odds: Floats
     probability: Floats
     predicted: npt.NDArray[Any]
+    effects: Floats | None = None
 
 
 @dataclass
@@ -167,17 +174,22 @@ class Tally:
             self.without[item.reason] += 1
 
 
-def open_model(folder: Path, name: str = "federated", site: str | None = None) -> ScoringModel:
+def open_model(
+    folder: Path, name: str = "federated", site: str | None = None, *, explained: bool = False
+) -> ScoringModel:
     """Return a run's model, ready to score.
 
     Args:
         folder: the run's folder.
         name: "federated", "pooled", "local:SITE", or "personal" (Ditto's model of the hospital `site`).
         site: the hospital whose own layers or scaling complete the model, where the run has such.
+        explained: whether to compute Shapley values of the inputs.
 
     Raises:
         DataError: the folder is no run, or holds no such model, or not all of it.
-        UsageError: each hospital has its own scaling, and `site` names none.
+        SiteError: Shapley values are wanted, and LightGBM is not installed.
+        UsageError: each hospital has its own scaling, and `site` names none; or Shapley values are wanted of another
+            model than trees.
     """
     about = run_folder.read_run(folder)
     base = "federated" if name == "personal" else name
@@ -192,6 +204,10 @@ def open_model(folder: Path, name: str = "federated", site: str | None = None) -
         )
     if kind == "site":
         scaling = _fit_own_scaling(config, site or (base.partition(":")[2] if base.startswith("local:") else None))
+    if explained and (not grows_trees(config.model.name) or scaling is None or task.kind == "multilabel"):
+        raise UsageError(
+            f"--factors: {folder.name} is no model of trees for classes, and only those have Shapley values"
+        )
     return ScoringModel(
         run=about.get("id", folder.name),
         name=name,
@@ -202,6 +218,7 @@ def open_model(folder: Path, name: str = "federated", site: str | None = None) -
         threshold=restore.load_outcome(folder, base).get("threshold"),
         status=str(restore.load_outcome(folder).get("status", "")),
         synthetic=bool(about.get("data", {}).get("synthetic")) or restore.has_synthetic_data(folder),
+        explainer=TreeExplainer(model, task, scaling) if explained and scaling is not None else None,
     )
 
 
@@ -222,7 +239,8 @@ def _fit_own_scaling(config: RunConfig, site: str | None) -> Scaling | None:
 
 def score_rows(model: ScoringModel, rows: ScorableRows) -> Scored:
     """Score some rows; rows whose score is not a finite number are excluded with that reason."""
-    output = model.predict(model.scale(_set_task(rows.cohort, model.task)))
+    scaled = model.scale(_set_task(rows.cohort, model.task))
+    output = model.predict(scaled)
     logits = np.asarray(output.logits if isinstance(output, AnomalyScores) else output, dtype=np.float64)
     finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(logits).all(1))
     if not finite.all():
@@ -231,9 +249,13 @@ def score_rows(model: ScoringModel, rows: ScorableRows) -> Scored:
         columns = {name: column[finite] for name, column in rows.columns.items()}
         exclusions = (*rows.exclusions, *excluded)
         rows = replace(rows, cohort=rows.cohort.take(finite), columns=columns, exclusions=exclusions)
-        logits = logits[finite]
+        logits, scaled = logits[finite], scaled.take(finite)
     odds, predicted = _decide(model, logits)
-    return Scored(rows, odds, 1 / (1 + np.exp(-np.clip(odds, -700, 700))), predicted)
+    effects = None
+    if model.explainer is not None:
+        likeliest = np.ones(len(logits), np.int64) if model.task.binary else logits.argmax(1)
+        effects = attribute_true_class(model.explainer, scaled.features, likeliest)
+    return Scored(rows, odds, 1 / (1 + np.exp(-np.clip(odds, -700, 700))), predicted, effects)
 
 
 def _decide(model: ScoringModel, logits: Floats) -> tuple[Floats, npt.NDArray[Any]]:

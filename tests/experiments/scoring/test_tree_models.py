@@ -13,8 +13,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from common.errors import UsageError
 from common.files import write_text
 from experiments.cli.main import app
+from experiments.scoring import score
 from experiments.scoring.score import open_model
 from sites.datasets.eicu import simulate
 from sites.datasets.eicu.unlabelled import read_unlabelled
@@ -88,6 +90,36 @@ def test_scores_are_the_sums_of_the_leaves_in_the_exported_file(run: Path, hospi
 
 
 @pytest.mark.slow
+def test_factors_are_the_inputs_of_the_largest_effects(run: Path, hospital: Path, tmp_path: Path) -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    call("export", "--run", run, "--out", tmp_path / "model.txt", "--for", "lightgbm")
+    booster = lightgbm.Booster(model_file=str(tmp_path / "model.txt"))
+    model = open_model(run)
+    rows = {
+        name: row
+        for rows in read_unlabelled(model.source(hospital))
+        for name, row in zip(rows.cohort.patients, rows.cohort.features, strict=True)
+    }
+    call("score", "--run", run, "--data", hospital, "--out", tmp_path / "scores", "--factors", 3)
+    with (tmp_path / "scores" / "scores.csv").open() as lines:
+        scores = {line["record"]: line for line in csv.DictReader(lines)}
+    effects = booster.predict(np.array(list(rows.values()), np.float64), pred_contrib=True)
+    for name, effect in zip(rows, effects, strict=True):
+        assert effect.sum() == pytest.approx(float(scores[name]["log_odds"]), abs=1e-5)
+        largest = np.sort(np.abs(effect[:-1]))[::-1][:3]
+        given = [float(scores[name][f"effect_{rank}"]) for rank in (1, 2, 3)]
+        assert np.abs(given) == pytest.approx(largest, abs=1e-5)
+        for rank in (1, 2, 3):
+            column = model.task.features.index(scores[name][f"factor_{rank}"])
+            assert given[rank - 1] == pytest.approx(effect[column], abs=1e-5)
+
+
+def test_networks_have_no_factors(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "grows_trees", lambda name: False)
+    with pytest.raises(UsageError, match=r"--factors: .* is no model of trees"):
+        open_model(run, explained=True)
+
+
 def test_another_hospital_evaluates_it_and_the_card_names_what_the_server_received(
     run: Path, hospital: Path, tmp_path: Path
 ) -> None:
