@@ -3,12 +3,13 @@
 `all`: all test patients; `without NAME`: without some of them; `against NAME`: normal examples and one abnormal class;
 `group ATTRIBUTE=GROUP`: a group of patients; `recalibrated METHOD`: after recalibration at each site. A personal model
 of a site has the tables `personal`, `personal without NAME` and so on. The resampled counts of a table have its name
-with RESAMPLED_SUFFIX.
+with RESAMPLED_SUFFIX. Models that were compared where a score is known have names that end in WHERE_KNOWN.
 """
 
 ALL_PATIENTS, PERSONAL = "all", "personal"
 WITHOUT_PREFIX, AGAINST_PREFIX, GROUP_PREFIX, RECALIBRATED_PREFIX = "without ", "against ", "group ", "recalibrated "
 RESAMPLED_SUFFIX = "/resampled"
+WHERE_KNOWN, WHERE_UNKNOWN = ":known", ":unknown"
 
 
 def personal_table(name: str) -> str:

@@ -2,14 +2,14 @@
 
 `age_sex` is a logistic regression on age, its square and sex of the training patients of all hospitals. A score is a
 column of a table with the data, an input of the task, or points for bands of inputs. A probability is taken as it is;
-points become one by a logistic regression on the training patients, which keeps their order. What is not known gets the
-score of an average training patient; the report says for how many test examples, and does not judge where they are
-many.
+points become one by a logistic regression on the training patients, which keeps their order. A score is fitted, tested
+and compared with the federated model on those alone for whom it is known (experiments/baselines/known_scores.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from client.site import Site
 from common.config import RunConfig
-from common.errors import SiteError
+from common.errors import DataError, SiteError
 from common.sections.today import ScoreConfig
+from experiments import restore
 from experiments.baselines.classical import Floats, Predict
 from experiments.baselines.evaluation import Baseline, evaluate_baseline, join_split, select_threshold
+from experiments.baselines.known_scores import Known, evaluate_where_known, load_federated, select_known
 from sites.cohort import Cohort
 
 Scores = npt.NDArray[np.float64]
@@ -39,31 +41,46 @@ def list_rivals(
         return
     members = [site for site in sites if site.name not in config.sites.external]
 
-    def evaluate(baseline: Baseline, fit: Callable[[Cohort], Predict], unknown: Callable[[Cohort], int]) -> Any:
-        predict = fit(join_split(members, "train"))
-        threshold = select_threshold(config, predict, join_split(members, "validation"))
+    def evaluate(baseline: Baseline, fit: Callable[[Cohort], Predict], known: Known | None = None) -> Any:
+        tested = sites if known is None else [select_known(site, known) for site in sites]
+        trained = [site for site in tested if site.name not in config.sites.external]
+        predict = fit(join_split(trained, "train"))
+        threshold = select_threshold(config, predict, join_split(trained, "validation"))
         about: dict[str, Any] = {
             "name": baseline.name,
             "title": baseline.title,
             "trained_at": None,
             "kind": "classical",
+            "unknown": sum(len(all_.test.y) - len(own.test.y) for all_, own in zip(sites, tested, strict=True)),
         }
-        about["unknown"] = sum(unknown(site.test) for site in sites)
-        return about | evaluate_baseline(config, out, baseline.name, sites[0].task, predict, threshold, sites)
+        if known is not None and about["unknown"] and not config.privacy.evaluation_on:
+            about["where_known"] = _evaluate_federated(config, out, baseline.name, known, sites)
+        return about | evaluate_baseline(config, out, baseline.name, sites[0].task, predict, threshold, tested)
 
     if today.age_sex:
         baseline = Baseline(f"{PREFIX}age_sex", "Age and sex alone", None, members)
-        yield baseline, lambda baseline=baseline: evaluate(baseline, fit_age_sex, lambda cohort: 0)  # type: ignore[misc]
+        yield baseline, lambda baseline=baseline: evaluate(baseline, fit_age_sex)  # type: ignore[misc]
     for key, score in today.scores.items():
         baseline = Baseline(f"{PREFIX}{key}", score.title or key, None, members)
 
         def run(baseline: Baseline = baseline, score: ScoreConfig = score) -> dict[str, Any]:
             read = build_score(score, config)
-            count = lambda cohort: int(np.isnan(read(cohort)).sum())  # noqa: E731
-            result: dict[str, Any] = evaluate(baseline, lambda train: fit_score(score, read, train), count)
+            known = lambda cohort: ~np.isnan(read(cohort))  # noqa: E731
+            result: dict[str, Any] = evaluate(baseline, lambda train: fit_score(score, read, train), known)
             return result
 
         yield baseline, run
+
+
+def _evaluate_federated(
+    config: RunConfig, out: Path, name: str, known: Known, sites: Sequence[Site]
+) -> dict[str, Any] | None:
+    """Return `evaluate_where_known` of the run's model; None if the folder does not hold it in full."""
+    try:
+        threshold = restore.load_outcome(out).get("threshold")
+        return evaluate_where_known(config, out, name, known, sites, partial(load_federated, config, out), threshold)
+    except DataError:
+        return None
 
 
 def fit_age_sex(train: Cohort) -> Predict:
@@ -144,25 +161,23 @@ def _read_table(score: ScoreConfig, path: Path) -> Callable[[Cohort], Scores]:
 
 
 def fit_score(score: ScoreConfig, read: Callable[[Cohort], Scores], train: Cohort) -> Predict:
-    """Return a function that predicts from a score alone.
+    """Return a function that predicts from a score alone, for those who have it.
+
+    Args:
+        score: what the score is.
+        read: reads it.
+        train: training examples for which it is known.
 
     Raises:
         SiteError: no training patient has the score, or they have one outcome.
     """
-    values = read(train)
-    if np.isnan(values).all():
+    if np.isnan(read(train)).all():
         raise SiteError("baselines.today: no training patient has this score: check the names in the column id")
-    average = float(np.nanmean(values))
-
-    def fill(cohort: Cohort) -> Scores:
-        known = read(cohort)
-        return np.where(np.isnan(known), average, known)[:, None]
-
     if score.scale == "points":
-        return _fit_logistic(fill, train)
+        return _fit_logistic(lambda cohort: read(cohort)[:, None], train)
 
     def predict(cohort: Cohort) -> Floats:
-        share = np.clip(fill(cohort)[:, 0], 1e-6, 1 - 1e-6)
+        share = np.clip(read(cohort), 1e-6, 1 - 1e-6)
         return _to_logits(np.log(share / (1 - share)))
 
     return predict

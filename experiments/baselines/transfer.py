@@ -151,7 +151,7 @@ def compare_with_own_model(
     text = (
         f"{capitalise(metric_title(rank))} {_format_figure(away.plain.figure(rank))} against "
         f"{format_number(own.plain.figure(rank).value)} of {own_name}, {format_difference(ranking_difference)} paired. "
-        f"{capitalise(metric_title(decide))} at the shipped threshold "
+        f"{capitalise(metric_title(decide))} at its original threshold "
         f"{_format_figure(away.plain.figure(decide))} against {format_number(own.plain.figure(decide).value)}. "
     )
     if recovered is not None:

@@ -290,6 +290,7 @@ def _parse_model(model: Mapping[str, Any], metric: str) -> ModelResult:
         worst=_find_worst(main.sites, metric),
         threshold=model.get("threshold"),
         unknown=model.get("unknown", 0),
+        where_known=model.get("where_known"),
     )
 
 

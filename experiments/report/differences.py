@@ -13,7 +13,7 @@ from common.metrics.intervals import make_figure
 from common.metrics.paired_resamples import POOLED, Draws, load_resamples
 from common.metrics.registry import METRICS
 from common.metrics.subgroups import UNKNOWN, GroupComparison
-from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX, PERSONAL
+from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX, PERSONAL, WHERE_KNOWN
 from common.run_folder import RunFolder
 from experiments.report.document.results import GroupGap, ModelDifference, ModelResult, Subset
 
@@ -31,7 +31,8 @@ def compare_models(
 ) -> tuple[ModelDifference, ...]:
     """Return the federated model's metrics minus those of each other model, on the same patients.
 
-    A local model is compared at the hospital where it was trained, other models at every hospital and over all.
+    A local model is compared at the hospital where it was trained, other models at every hospital and over all. A score
+    that is unknown for some patients is compared on the others.
 
     Args:
         models: the models of a run.
@@ -42,41 +43,60 @@ def compare_models(
     federated = next((model for model in models if model.kind == "federated"), None)
     if federated is None:
         return ()
-    own_samples = load_resamples(RunFolder(folder).resamples(federated.name))
-    differences = []
+    all_samples = load_resamples(RunFolder(folder).resamples(federated.name))
+    differences: list[ModelDifference] = []
     for other in models:
         if other is federated:
             continue
         other_samples = load_resamples(RunFolder(folder).resamples(other.name))
+        own: Subset = federated
+        own_samples = all_samples
+        if other.where_known is not None:
+            own = other.where_known.federated
+            own_samples = load_resamples(RunFolder(folder).resamples(f"federated:{other.name}{WHERE_KNOWN}"))
         table = PERSONAL if other.kind == "personal" else ALL_PATIENTS
         pairs: dict[str, tuple[Evaluation | None, Evaluation | None]] = {
-            site: (federated.sites.get(site), evaluation)
+            site: (own.sites.get(site), evaluation)
             for site, evaluation in other.sites.items()
             if other.trained_at in (None, site)
         }
         if other.trained_at is None:
-            pairs[POOLED] = federated.pooled, other.pooled
-        for site, (one, two) in pairs.items():
-            if one is None or two is None:
-                continue
-            for name in list_compared_metrics(metric, binary):
-                mine, theirs = one.figure(name), two.figure(name)
-                if mine is None or theirs is None or mine.value is None or theirs.value is None:
-                    continue
-                sample = _subtract(
-                    own_samples.get((ALL_PATIENTS, site), {}).get(name), other_samples.get((table, site), {}).get(name)
-                )
-                differences.append(
-                    ModelDifference(
-                        model=other.name,
-                        site=site,
-                        metric=name,
-                        patients=one.patients,
-                        figure=make_figure(mine.value - theirs.value, sample, one.patients),
-                        note="" if sample is not None else NO_RESAMPLES,
-                    )
-                )
+            pairs[POOLED] = own.pooled, other.pooled
+        differences += _subtract_models(
+            other.name, pairs, list_compared_metrics(metric, binary), own_samples, other_samples, table
+        )
     return tuple(differences)
+
+
+def _subtract_models(
+    name: str,
+    pairs: Mapping[str, tuple[Evaluation | None, Evaluation | None]],
+    metrics: Sequence[str],
+    own: Draws,
+    other: Draws,
+    table: str,
+) -> list[ModelDifference]:
+    """Return the differences of pairs of evaluations on the same patients, by hospital and metric."""
+    differences = []
+    for site, (one, two) in pairs.items():
+        if one is None or two is None or one.examples != two.examples:
+            continue
+        for metric in metrics:
+            mine, theirs = one.figure(metric), two.figure(metric)
+            if mine is None or theirs is None or mine.value is None or theirs.value is None:
+                continue
+            sample = _subtract(own.get((ALL_PATIENTS, site), {}).get(metric), other.get((table, site), {}).get(metric))
+            differences.append(
+                ModelDifference(
+                    model=name,
+                    site=site,
+                    metric=metric,
+                    patients=one.patients,
+                    figure=make_figure(mine.value - theirs.value, sample, one.patients),
+                    note="" if sample is not None else NO_RESAMPLES,
+                )
+            )
+    return differences
 
 
 def _subtract(

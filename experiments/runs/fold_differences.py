@@ -23,6 +23,7 @@ from experiments.markdown_table import render_markdown_table
 from experiments.report.text.formatting import format_difference, metric_title
 
 FEDERATED = "federated"
+_WHERE = "federated where "
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,17 @@ def compare_folds(
     """
     if FEDERATED not in models:
         return {}
-    tested = _list_tested(models[FEDERATED])
-    patients = sum(models[FEDERATED][fold].sites[site].patients for fold, site in tested)
-    values, drawn = _compute_merged(models[FEDERATED], tested, task, patients)
     differences: dict[str, dict[str, Any]] = {}
     for name, folds in models.items():
-        if name == FEDERATED or _list_tested(folds) != tested:
+        if name == FEDERATED or name.startswith(_WHERE):
             continue
-        others, other_drawn = _compute_merged(folds, tested, task, patients)
+        own = models.get(name_where_known(name), models[FEDERATED])
+        tested = _count_tested(own)
+        if _count_tested(folds) != tested:
+            continue
+        patients = sum(tested.values())
+        values, drawn = _compute_merged(own, sorted(tested), task, patients)
+        others, other_drawn = _compute_merged(folds, sorted(tested), task, patients)
         rows: dict[str, Any] = {}
         for metric in metrics:
             if metric not in values or metric not in others:
@@ -72,9 +76,19 @@ def compare_folds(
     return differences
 
 
-def _list_tested(folds: Mapping[str, FoldTables]) -> list[tuple[str, str]]:
-    """Return the folds and hospitals where a model was tested, sorted."""
-    return sorted((fold, site) for fold, part in folds.items() for site in part.sites if site in part.tables)
+def name_where_known(name: str) -> str:
+    """Return the name under which the federated model is listed for those patients alone whose score is known."""
+    return f"{_WHERE}{name} is known"
+
+
+def _count_tested(folds: Mapping[str, FoldTables]) -> dict[tuple[str, str], int]:
+    """Return the number of patients on whom a model was tested, by fold and hospital."""
+    return {
+        (fold, site): item.patients
+        for fold, part in folds.items()
+        for site, item in part.sites.items()
+        if site in part.tables
+    }
 
 
 def _compute_merged(

@@ -23,7 +23,7 @@ from common.metrics.counts_file import load_tables
 from common.metrics.evaluation import metric_value, pool_evaluations
 from common.metrics.figures import Evaluation
 from common.metrics.registry import METRICS
-from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX
+from common.metrics.table_names import ALL_PATIENTS, RESAMPLED_SUFFIX, WHERE_KNOWN
 from common.run_folder import RunFolder
 from common.task import Task
 from experiments.markdown_table import render_markdown_table
@@ -37,7 +37,7 @@ from experiments.report.text.formatting import (
     metric_title,
 )
 from experiments.runs import run
-from experiments.runs.fold_differences import FoldTables, compare_folds, render_differences
+from experiments.runs.fold_differences import FoldTables, compare_folds, name_where_known, render_differences
 from experiments.runs.resumable import find_complete_run, find_resumable_run
 from experiments.watcher import Watcher, stage_event
 
@@ -201,10 +201,14 @@ def _read_folds(folders: Sequence[Path]) -> dict[str, dict[str, FoldTables]]:
     models: dict[str, dict[str, FoldTables]] = {}
     for folder in folders:
         for model in read_report(folder).models:
-            path = RunFolder(folder).counts(model.name)
-            if path.is_file():
-                fold = FoldTables(load_tables(path), model.sites)
-                models.setdefault(model.name, {})[folder.parent.name] = fold
+            named = {model.name: (model.name, model.sites)}
+            if model.where_known is not None:  # a score is tested where it is known: the federated model there, too
+                federated_file = f"federated:{model.name}{WHERE_KNOWN}"
+                named[name_where_known(model.name)] = federated_file, model.where_known.federated.sites
+            for name, (file, sites) in named.items():
+                path = RunFolder(folder).counts(file)
+                if path.is_file():
+                    models.setdefault(name, {})[folder.parent.name] = FoldTables(load_tables(path), sites)
     return {name: folds for name, folds in models.items() if len(folds) == len(folders)}
 
 

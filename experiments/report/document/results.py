@@ -116,6 +116,38 @@ class ReferenceGap(FrozenModel):
         return low is not None and high is not None and not low <= 0 <= high
 
 
+class Outcomes(FrozenModel):
+    """Test examples, and how many of them are of the event.
+
+    Attributes:
+        patients: patients who have such examples.
+        examples: their number.
+        events: those of the event.
+    """
+
+    patients: int
+    examples: int
+    events: int
+
+
+class WhereKnown(FrozenModel):
+    """The federated model on the test examples for which a score that is used today is known, and who the others are.
+
+    Attributes:
+        known: the examples with the score.
+        unknown: the examples without.
+        rate_difference: share of the event without the score minus that with it; its interval is over patients.
+        federated: results of the federated model where the score is known.
+        federated_elsewhere: results of the federated model where it is unknown.
+    """
+
+    known: Outcomes
+    unknown: Outcomes
+    rate_difference: Figure
+    federated: Subset = Subset()
+    federated_elsewhere: Subset = Subset()
+
+
 class ModelResult(Subset):
     """One model on test patients.
 
@@ -133,7 +165,8 @@ class ModelResult(Subset):
         threshold: log odds from which the event is predicted, chosen on validation patients; None: the likelier class.
         recalibrated: results after each hospital recalibrated the model on its validation patients, by method.
         recalibration: what recalibration changed, by hospital.
-        unknown: test examples for which a score that is used today is not known; they got that of an average patient.
+        unknown: test examples for which a score that is used today is not known; it is tested on the others.
+        where_known: the federated model on those others; None: the score is known for all, or was not compared so.
     """
 
     name: str
@@ -150,3 +183,4 @@ class ModelResult(Subset):
     recalibrated: dict[str, Subset] = Field(default_factory=dict)
     recalibration: dict[str, Recalibration] = Field(default_factory=dict)
     unknown: int = 0
+    where_known: WhereKnown | None = None

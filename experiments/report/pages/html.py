@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 from common.metrics.figures import FEW_PATIENTS
 from experiments.report.document.report import Report
 from experiments.report.pages.sections import HOSPITAL_TEMPLATES, draw_plots, list_plots, list_sections
+from experiments.report.pages.site_words import name_sites
 from experiments.report.pages.terms import explain_terms
 from experiments.report.plots.drawing import Plot
-from experiments.report.text import decision, findings, formatting, key_facts
+from experiments.report.text import decision, findings, formatting, key_facts, table_one
 from experiments.report.text.many_hospitals import choose_detailed_hospitals, describe_detailed_hospitals
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+MARKUP = r"<(?:script|style|title)\b.*?</(?:script|style|title)>|<[^>]*>"
+"""What is no text of a page."""
 MAX_ROUNDS = 100
 """Of runs with more rounds, the page shows the curves and leaves the numbers to report.json."""
 
@@ -34,7 +37,7 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
         report: what it shows.
         plots: the report's plots by name; None: they are drawn.
     """
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     plots = draw_plots(report) if plots is None else plots
     sections = [section for section in list_sections() if section.applies(report)]
@@ -44,6 +47,7 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
         .render(
             federated=report.federated,
             findings=findings,
+            table_one=table_one,
             metrics=formatting.list_table_metrics(report),
             max_rounds=MAX_ROUNDS,
             detailed=choose_detailed_hospitals(report),
@@ -60,7 +64,8 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
             **build_page_context(report, report.run.title or report.run.name),
         )
     )
-    return explain_terms(page)
+    page = name_sites(page, report, lambda text: str(escape(text)), MARKUP)
+    return explain_terms(page, lambda text: name_sites(text, report))
 
 
 def _name_sites(title: str, kind: str) -> str:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from common.metrics.figures import FEW_PATIENTS, Evaluation
 from experiments.report.document.report import Report
+from experiments.report.pages.site_words import name_sites
 from experiments.report.plots.drawing import Plot
 from experiments.report.text import decision, findings, formatting, key_facts
+from experiments.report.text.before_use import list_steps
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -59,9 +61,11 @@ def render_markdown(template: str, report: Report, **variables: Any) -> str:
             metric_titles=[formatting.capitalise(formatting.metric_title(metric)) for metric in metrics],
             few_patients=FEW_PATIENTS,
             format_cell=_format_cell,
+            steps=list_steps(report),
             **variables,
         )
     )
+    text = name_sites(text, report, escape_markdown, r"```.*?```")
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

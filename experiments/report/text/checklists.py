@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from experiments.report.document.report import Report
 from experiments.report.text import decision, findings
+from experiments.report.text.cases import count_cases
 from experiments.report.text.formatting import capitalise, format_count, make_cell, metric_title
 from experiments.report.text.method import describe_method
+from experiments.report.text.shares import name_examples
 from experiments.report.text.thresholds import describe_threshold_origin
 
 NOT_REPORTED = "not reported"
@@ -87,7 +89,15 @@ def _fairness(report: Report) -> str:
 
 
 def _threshold(report: Report) -> str:
-    return describe_threshold_origin(report) if report.binary else ""
+    return f"threshold {describe_threshold_origin(report)}" if report.binary else ""
+
+
+def _imbalance(report: Report) -> str:
+    pooled = report.federated.pooled if report.federated else None
+    if pooled is None or not report.binary:
+        return ""
+    cases = count_cases(pooled, list(pooled.classes)[-1])
+    return f"{cases.events:,} of {cases.total:,} {name_examples(report, pooled)} tested have the event"
 
 
 def _missing(report: Report) -> str:
@@ -143,7 +153,7 @@ TRIPOD_AI: tuple[tuple[str, str, Answer, str], ...] = (
     ("10", "sample size, and how it was arrived at", _participants, "hospitals"),
     ("11", "missing data", _missing, "data"),
     ("12", "analysis: split, model, performance measures, differences between clusters", _model, "method"),
-    ("13", "class imbalance", _threshold, ""),
+    ("13", "class imbalance", _imbalance, "classes"),
     ("14", "fairness: what was done", _fairness, "subgroups"),
     ("15", "output of the model, and thresholds", _threshold, ""),
     ("16", "differences between training and test data", _data("splits"), "data"),
@@ -173,7 +183,7 @@ DECIDE_AI: tuple[tuple[str, str, Answer, str], ...] = (
     ("3", "participants: recruitment of patients and users, training of users", _nothing, ""),
     ("4", "the system: version, inputs, outputs", _model, "settings"),
     ("5", "implementation: settings and workflow", _nothing, ""),
-    ("6", "safety and errors: how they are identified", _threshold, ""),
+    ("6", "safety and errors: how they are identified", _nothing, ""),
     ("7", "human factors: methods", _nothing, ""),
     ("8", "ethics and fairness: methods", _fairness, "subgroups"),
     ("9", "participants: characteristics", _participants, "hospitals"),

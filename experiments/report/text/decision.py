@@ -4,82 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
 from experiments.report.document.report import Report
 from experiments.report.notices import RARE_SHARE
+from experiments.report.text.before_use import state_use
+from experiments.report.text.cases import (
+    MIN_COMPARED,
+    MIN_SENSITIVITY,
+    CaseCounts,
+    count_cases,
+    describe_missed,
+    list_decided_classes,
+)
 from experiments.report.text.facts import Fact
 from experiments.report.text.findings import FINAL_EVALUATION, explain_missing_test, list_losses
 from experiments.report.text.formatting import capitalise, format_count
 from experiments.report.text.key_facts import state_privacy
 from experiments.report.text.many_hospitals import choose_detailed_hospitals
+from experiments.report.text.shares import format_hundred, format_percent, format_percent_interval, name_examples
 from experiments.report.text.thresholds import describe_threshold_origin
 from experiments.report.text.today import state_today
 
 DISCLAIMER = "Research software, not a medical device: no treatment may depend on it."
-MIN_COMPARED = 10
-"""Patients with the event that a hospital or a group needs to be called the worst, where any has that many."""
-MIN_SENSITIVITY = 0.5
-"""Share of the events that a model must find; one that finds fewer misses most of them."""
-
-
-@dataclass(frozen=True)
-class CaseCounts:
-    """The decisions about one class at the threshold in use.
-
-    Attributes:
-        hits: examples with the class that were predicted as it.
-        missed: examples with the class that were not.
-        wrong: examples without the class that were predicted as it.
-        total: all examples.
-        sensitivity: share predicted, with its interval.
-        precision: share of the predictions that are right, with its interval.
-        patients: patients with the class.
-    """
-
-    hits: int
-    missed: int
-    wrong: int
-    total: int
-    sensitivity: Figure
-    precision: Figure
-    patients: int
-
-    @property
-    def events(self) -> int:
-        """Examples with the class."""
-        return self.hits + self.missed
-
-    @property
-    def missed_share(self) -> float:
-        """Share of the examples with the class that were missed; 0 without any."""
-        return self.missed / self.events if self.events else 0.0
-
-
-def count_cases(evaluation: Evaluation, name: str) -> CaseCounts:
-    """Return the decisions about one class."""
-    names, part = list(evaluation.classes), evaluation.classes[name]
-    at, rows = names.index(name), evaluation.confusion
-    if len(rows) == len(names) and all(len(row) == len(names) for row in rows):
-        hits, events = rows[at][at], sum(rows[at])
-        wrong, total = sum(row[at] for row in rows) - hits, sum(map(sum, rows))
-    else:  # multilabel: a row of true negatives, false positives, false negatives and true positives
-        _, wrong, missed, hits = rows[at]
-        events, total = hits + missed, sum(rows[at])
-    return CaseCounts(hits, events - hits, wrong, total, part.recall, part.precision, part.patients)
-
-
-def list_decided_classes(report: Report) -> list[str]:
-    """Return the classes whose misses matter: the event of two classes, each label, or all classes but the first."""
-    names = list(report.class_titles)
-    return names if report.task.get("kind") == "multilabel" else names[1:]
-
-
-def name_examples(report: Report, evaluation: Evaluation) -> str:
-    """Return what is counted: patients where each has one example, otherwise the data set's word for its examples."""
-    words = "patients" if evaluation.examples == evaluation.patients or evaluation.noise else report.data.examples
-    return words or "examples"
 
 
 def ask_question(report: Report) -> str:
@@ -190,7 +137,7 @@ def state_most_missed_site(report: Report) -> Fact | None:
     numbers = {item.name: number for number, item in enumerate(report.sites, 1)}
     detailed = site in numbers and site in choose_detailed_hospitals(report)
     link = f"hospital-{numbers[site]}" if detailed else "hospitals"
-    return Fact(f"Worst {report.data.site_kind}", site, _describe_worst(report, cases) + few, link)
+    return Fact(f"Worst {report.data.site_kind}, by events missed", site, _describe_worst(report, cases) + few, link)
 
 
 def state_most_missed_group(report: Report) -> Fact | None:
@@ -206,13 +153,13 @@ def state_most_missed_group(report: Report) -> Fact | None:
     }
     if not groups:
         detail = "no results by sex or age: evaluation.subgroups asks for them"
-        return Fact("Worst group of patients", "not reported", detail, "method")
+        return Fact("Worst group, by events missed", "not reported", detail, "method")
     worst = _find_most_missed(report, groups)
     if worst is None:
         return None
     group, cases, few = worst
     detail = f"{_describe_worst(report, cases)}; the worst of {len(groups)}, partly by accident"
-    return Fact("Worst group of patients", group, detail + few, "subgroups")
+    return Fact("Worst group, by events missed", group, detail + few, "subgroups")
 
 
 def _find_most_missed(report: Report, evaluations: Mapping[str, Evaluation]) -> tuple[str, CaseCounts, str] | None:
@@ -288,6 +235,7 @@ DECISION_FACTS: tuple[Callable[[Report], Fact | None], ...] = (
     state_today,
     state_absent_sites,
     state_privacy,
+    state_use,
 )
 """The facts of the first screen, in order."""
 
@@ -295,56 +243,3 @@ DECISION_FACTS: tuple[Callable[[Report], Fact | None], ...] = (
 def list_decision_facts(report: Report) -> list[Fact]:
     """Return the facts of the first screen that apply to a report."""
     return [fact for state in DECISION_FACTS if (fact := state(report)) is not None]
-
-
-def describe_missed(cases: CaseCounts) -> str:
-    """Return the share that is missed, with its interval: one minus the sensitivity.
-
-    Where all or none are missed, resamples of patients do not vary: the exact interval of Clopper and Pearson 1934
-    (Biometrika 26:404-413) over the patients with the class is given instead.
-
-    >>> known = Figure(value=0.25, low=0.1, high=0.4)
-    >>> describe_missed(CaseCounts(1, 3, 0, 10, known, known, 4))
-    '75%, 95% interval 60% to 90%'
-    >>> none = Figure(value=0.0, low=0.0, high=0.0)
-    >>> describe_missed(CaseCounts(0, 5, 0, 10, none, none, 5))
-    '100%, 95% interval 48% to 100%'
-    """
-    figure = cases.sensitivity
-    turned = Figure(
-        value=None if figure.value is None else 1 - figure.value,
-        low=None if figure.high is None else 1 - figure.high,
-        high=None if figure.low is None else 1 - figure.low,
-    )
-    if not (cases.hits and cases.missed) and cases.patients:
-        edge = 0.025 ** (1 / cases.patients)
-        turned = Figure(value=1, low=edge, high=1) if cases.missed else Figure(value=0, low=0, high=1 - edge)
-    return f"{format_percent(cases.missed_share)}, {format_percent_interval(turned) or 'no interval'}"
-
-
-def format_percent(share: float | None) -> str:
-    """Return a share in percent: whole from 10% to 90%, otherwise with one digit.
-
-    >>> format_percent(0.906), format_percent(0.0649), format_percent(1.0), format_percent(None)
-    ('90.6%', '6.5%', '100%', 'n/a')
-    """
-    return "n/a" if share is None else f"{format_hundred(share)}%"
-
-
-def format_percent_interval(figure: Figure) -> str:
-    """Return a 95% interval in percent; empty if there is none."""
-    if figure.low is None or figure.high is None:
-        return ""
-    return f"95% interval {format_percent(figure.low)} to {format_percent(figure.high)}"
-
-
-def format_hundred(share: float) -> str:
-    """Return how many of 100 a share is.
-
-    >>> format_hundred(0.0152), format_hundred(0.41), format_hundred(0.0)
-    ('1.5', '41', '0')
-    """
-    count = 100 * share
-    if count in (0, 100) or 10 <= count <= 90:
-        return f"{count:.0f}"
-    return f"{count:.1f}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from common.metrics.evaluation import metric_value
-from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, Recalibration
 from common.metrics.merged_scores import TIES
 from common.metrics.paired_resamples import POOLED
 from common.metrics.patient_counts import count_patients
@@ -57,7 +57,7 @@ def summarise_findings(report: Report) -> list[str]:
     if model.worst:
         evaluation = model.sites[model.worst.site]
         sentences.append(
-            f"The worst {report.data.site_kind} is {model.worst.site}, with "
+            f"By {metric} the worst {report.data.site_kind} is {model.worst.site}, with "
             f"{format_figure(evaluation, report.metric)} on {format_count(evaluation.patients, 'patient')}."
         )
     sentences += _describe_comparison(report, metric)
@@ -167,6 +167,19 @@ def _describe_comparison(report: Report, metric: str) -> list[str]:
     if local_mean is not None:
         parts.append(f"a model trained at one hospital alone reaches {format_number(local_mean)} on average")
     return [f"For comparison, by {metric} on the same patients: {'; '.join(parts)}."] if parts else []
+
+
+def group_by_reason(recalibration: Mapping[str, Recalibration]) -> dict[str, list[str]]:
+    """Return the hospitals that could not recalibrate, by the reason.
+
+    >>> group_by_reason({"a": Recalibration(patients=0, reason="few"), "b": Recalibration(patients=0, reason="few")})
+    {'few': ['a', 'b']}
+    """
+    groups: dict[str, list[str]] = {}
+    for name, item in recalibration.items():
+        if item.reason:
+            groups.setdefault(item.reason, []).append(name)
+    return groups
 
 
 def explain_missing_test(report: Report, site: Site | None = None) -> str:

@@ -141,7 +141,8 @@ def describe_calibration(calibration: Calibration) -> str:
 def state_privacy(report: Report) -> Fact | None:
     """Return the privacy guarantee of training."""
     if not report.privacy:
-        return Fact("Privacy", "no guarantee", "training was not differentially private", "method")
+        detail = "training was not differentially private: what the model reveals of a training patient is not limited"
+        return Fact("Privacy", "no guarantee", detail, "method")
     most = max(report.privacy, key=lambda item: item.epsilon_run)
     if report.has("not-private"):
         return Fact("Privacy", "NOT PRIVATE", "the noise can be removed", "privacy", True)

@@ -17,6 +17,8 @@ from experiments.report.text.many_hospitals import choose_detailed_hospitals
 MIN_PEOPLE = 5
 """Fewest people whose number is shown, where a hospital's own floor is not higher."""
 NOT_KNOWN = "–"
+RETAINED_SUFFIX = " (not left out)"
+"""End of the reasons that excluded nobody."""
 HOSPITALS_PER_TABLE = 6
 """Hospitals side by side in one table, so that it fits the page in print."""
 SPLITS: dict[Split, str] = {
@@ -39,7 +41,7 @@ def build_flow(report: Report, hospitals: Sequence[Site]) -> list[TableOneRow]:
     """Return how patients came into the run and were used, one row a step, with a cell for each hospital."""
     reasons = sorted({reason for site in report.sites for reason in site.excluded})[:MAX_REASONS]
     rows = [
-        TableOneRow(f"excluded: {reason}", tuple(_format_excluded(site, reason) for site in hospitals))
+        TableOneRow(name_reason(reason), tuple(format_excluded(site, reason) for site in hospitals))
         for reason in reasons
     ]
     for split, title in SPLITS.items():
@@ -57,8 +59,8 @@ def build_flow(report: Report, hospitals: Sequence[Site]) -> list[TableOneRow]:
 def build_characteristics(report: Report, hospitals: Sequence[Site]) -> list[TableOneRow]:
     """Return what the training patients of each hospital are like: outcomes and inputs; and test patients by group."""
     rows = [
-        TableOneRow(title, tuple(_format_class(site, name) for site in hospitals))
-        for name, title in report.class_titles.items()
+        TableOneRow(_name_class(report, name), tuple(_format_class(site, name) for site in hospitals))
+        for name in report.class_titles
     ]
     described = report.shift.sites if report.shift else {}
     names = list(dict.fromkeys(column.name for each in described.values() for column in each.columns))
@@ -111,9 +113,32 @@ def _format_split(site: Site, split: Split) -> str:
     return f"{part.patients:,}" + (" (noisy)" if part.deviation else "")
 
 
-def _format_excluded(site: Site, reason: str) -> str:
+def name_reason(reason: str) -> str:
+    """Return a reason for exclusion, or what was only noticed, as the title of a row.
+
+    >>> name_reason("stays of children"), name_reason("recordings without age (not left out)")
+    ('excluded: stays of children', 'noticed: recordings without age')
+    """
+    return (
+        f"noticed: {reason.removesuffix(RETAINED_SUFFIX)}"
+        if reason.endswith(RETAINED_SUFFIX)
+        else f"excluded: {reason}"
+    )
+
+
+def format_excluded(site: Site, reason: str) -> str:
+    """Return how many were excluded at a hospital for a reason; of fewer people than its floor that they are few."""
     number = site.excluded.get(reason, 0)
     return f"<{_floor(site)}" if 0 < number < _floor(site) else f"{number:,}"
+
+
+def _name_class(report: Report, name: str) -> str:
+    """Return the title of a class, with the word for what is counted where patients have several examples."""
+    parts = [site.counts["train"] for site in report.sites if "train" in site.counts]
+    several = any(part.examples != part.patients for part in parts)
+    return (
+        f"{report.class_titles[name]} ({report.data.examples or 'examples'})" if several else report.class_titles[name]
+    )
 
 
 def _format_class(site: Site, name: str) -> str:
@@ -122,7 +147,7 @@ def _format_class(site: Site, name: str) -> str:
     if part is None or number is None or not part.examples:
         return NOT_KNOWN
     if part.examples != part.patients:
-        return f"{number:,} examples ({100 * number / part.examples:.0f}%)"
+        return f"{number:,} ({100 * number / part.examples:.0f}%)"
     # a class of fewer people than the floor is stated as the floor (client/requests/handshake.py)
     return format_people(number, part.examples, _floor(site) + (site.min_cell_patients > 1))
 

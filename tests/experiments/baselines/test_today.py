@@ -60,8 +60,9 @@ def test_a_probability_of_a_table_is_taken_as_it_is_and_points_keep_their_order(
     cohort = make_cohort(np.full(3, 50), np.zeros(3), np.array([0, 1, 1]))
     read = build_score(score, config)
     assert read(cohort) == pytest.approx([0.25, np.nan, 0.75], nan_ok=True)
-    logits = fit_score(score, read, cohort)(cohort)
-    assert 1 / (1 + np.exp(-logits[:, 1])) == pytest.approx([0.25, 0.5, 0.75], abs=1e-6)  # unknown: the mean
+    known = cohort.take(np.array([True, False, True]))
+    logits = fit_score(score, read, known)(known)
+    assert 1 / (1 + np.exp(-logits[:, 1])) == pytest.approx([0.25, 0.75], abs=1e-6)
     for change in ({"file": "no.csv"}, {"column": "q"}):
         with pytest.raises(SiteError, match=r"cannot read|no column q"):
             build_score(ScoreConfig.model_validate(given | change), config)
@@ -140,6 +141,17 @@ def test_the_first_screen_compares_with_the_best_of_today_or_says_that_nothing_i
     assert fact is not None
     assert (fact.value, fact.alarm) == ("Not decided", True)
     assert "not known for 40 of 280 test examples" in fact.detail
+    judged = {"auroc": (0.01, 0.1), "sensitivity": (-0.4, -0.1), "specificity": (0.0, 0.2)}
+    differences = tuple(
+        _difference(metric, low, high).model_copy(update={"model": "today:apache"})
+        for metric, (low, high) in judged.items()
+    )
+    models = tuple(item.model_copy(update={"unknown": 0}) for item in report.models)
+    changed = {"task": two, "metric": "auroc", "differences": differences, "models": models}
+    fact = state_today(report.model_copy(update=changed))
+    assert fact is not None
+    assert (fact.value, fact.alarm) == ("Better at ranking, but finds fewer", True)
+    assert "finds fewer of the events: sensitivity -0.250 (-0.400 to -0.100), specificity +0.100" in fact.detail
     page = render_html(report)
     assert "Against what is used today" in page
     assert "federated minus this" in page

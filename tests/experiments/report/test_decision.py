@@ -18,13 +18,8 @@ from common.task import Task
 from experiments.report.build import build_report
 from experiments.report.document.report import Report
 from experiments.report.pages.html import render_html
-from experiments.report.text.decision import (
-    CaseCounts,
-    ask_question,
-    count_cases,
-    describe_missed,
-    list_decision_facts,
-)
+from experiments.report.text.cases import CaseCounts, count_cases, describe_missed
+from experiments.report.text.decision import ask_question, list_decision_facts
 from experiments.report.text.facts import Fact
 
 EVENT = Task("death", "multiclass", ("alive", "died"), ("left alive", "died"), 0, 0, 0.0, ("age",), ())
@@ -125,15 +120,18 @@ def test_the_worst_hospital_and_group_are_those_that_miss_most_among_large_ones(
     groups = {"sex=female": (7, 8, 1, 30), "sex=male": (95, 21, 9, 60), "age=under 40": (1, 4, 0, 9)}
     sites = {"north": (20, 5, 3, 40), "south": (10, 10, 3, 40), "tiny": (0, 4, 1, 5)}
     facts = read_facts(build_report(make_event_run(tmp_path, sites, groups)))
-    assert facts["Worst hospital"].value == "south"
-    assert facts["Worst hospital"].detail.startswith("10 of 20 events missed: 50%, 95% interval ")
-    assert facts["Worst group of patients"].value == "sex: female"
-    assert facts["Worst group of patients"].detail.startswith("8 of 15 events missed: 53%, 95% interval ")
-    assert "the worst of 3" in facts["Worst group of patients"].detail
+    assert facts["Worst hospital, by events missed"].value == "south"
+    assert facts["Worst hospital, by events missed"].detail.startswith("10 of 20 events missed: 50%, 95% interval ")
+    assert facts["Worst group, by events missed"].value == "sex: female"
+    assert facts["Worst group, by events missed"].detail.startswith("8 of 15 events missed: 53%, 95% interval ")
+    assert "the worst of 3" in facts["Worst group, by events missed"].detail
 
 
 def test_without_groups_the_page_says_that_none_were_reported(tmp_path: Path) -> None:
-    assert read_facts(build_report(make_event_run(tmp_path, RARE)))["Worst group of patients"].value == "not reported"
+    assert (
+        read_facts(build_report(make_event_run(tmp_path, RARE)))["Worst group, by events missed"].value
+        == "not reported"
+    )
 
 
 def test_hospitals_without_part_are_named_with_the_reason(tmp_path: Path) -> None:
@@ -147,7 +145,7 @@ def test_hospitals_without_part_are_named_with_the_reason(tmp_path: Path) -> Non
 def test_the_question_is_the_cards_or_made_of_the_event(tmp_path: Path) -> None:
     asked = build_report(make_event_run(tmp_path, RARE, data={"question": "Who will die?", "site_kind": "region"}))
     assert "<h1>Who will die?</h1>" in render_html(asked)
-    assert "Worst region" in read_facts(asked)
+    assert "Worst region, by events missed" in read_facts(asked)
     assert ask_question(build_report(make_event_run(tmp_path / "old", RARE))) == "Which cases are “died”?"
 
 
@@ -182,6 +180,6 @@ def test_the_worst_hospital_of_several_classes_misses_most_of_all_but_the_first(
     for name, item in report.federated.sites.items():
         matrix = np.asarray(item.confusion)[1:]
         shares[name] = 1 - sum(matrix[at, at + 1] for at in range(len(matrix))) / matrix.sum()
-    fact = read_facts(report)["Worst hospital"]
+    fact = read_facts(report)["Worst hospital, by events missed"]
     assert fact.value == max(shares, key=lambda name: shares[name])
     assert "examples of all classes but normal missed" in fact.detail

@@ -10,7 +10,7 @@ from common.metrics.figures import CurvePoint, ReliabilityGroup
 from experiments.report.document.report import Report
 from experiments.report.pages.section import Section
 from experiments.report.plots import discrimination
-from experiments.report.text.decision import format_percent
+from experiments.report.text.shares import format_percent
 from experiments.report.text.thresholds import format_probability_range
 
 

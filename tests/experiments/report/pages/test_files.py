@@ -120,7 +120,7 @@ def test_the_card_states_purpose_patients_quality_and_limits(make_run) -> None:
         "Training was not differentially private",
         "the server receives each hospital's update",
         "Nobody 2026. Source: here. Licence: CC0.",
-        f"The worst hospital is south, with {report.federated.worst.value:.3f}",
+        f"the worst hospital is south, with {report.federated.worst.value:.3f}",
     ):
         assert said in text
 

@@ -157,7 +157,7 @@ def test_worst_hospital_is_marked_once(make_run) -> None:
     text = render_plain(build_report(make_run()))
     assert text.count('class="is-worst"') == 1
     assert "is-worst" in _row(text, "south")
-    assert "The worst hospital is south, with " in text
+    assert "the worst hospital is south, with " in text
 
 
 def test_missing_figures_say_why(make_run) -> None:
