@@ -34,7 +34,7 @@ def name_sites(text: str, report: Report, escape: Callable[[str], str] = str, ma
     if not unchanged:
         return name(text)
     done, parts = 0, []
-    for match in re.finditer(unchanged, text, re.DOTALL):
+    for match in re.finditer(unchanged, text, re.DOTALL | re.IGNORECASE):
         parts += [name(text[done : match.start()]), match[0]]
         done = match.end()
     return "".join([*parts, name(text[done:])])

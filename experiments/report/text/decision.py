@@ -230,12 +230,12 @@ DECISION_FACTS: tuple[Callable[[Report], Fact | None], ...] = (
     state_verdict,
     state_per_hundred,
     state_threshold,
+    state_use,
     state_most_missed_site,
     state_most_missed_group,
     state_today,
-    state_absent_sites,
     state_privacy,
-    state_use,
+    state_absent_sites,
 )
 """The facts of the first screen, in order."""
 

@@ -36,5 +36,7 @@ def test_hospitals_stay_hospitals_and_outcomes_keep_their_words(tmp_path: Path) 
     assert name_sites("All hospitals", report) == "All hospitals"
     report = build_report(make_event_run(tmp_path / "b", SITES, data=OTHERS))
     asked = "Hospitals: each hospital's patients who died in hospital <a href='#hospital-2'>the hospital</a>"
+    titled = report.model_copy(update={"task": {**report.task, "class_titles": ["left hospital alive", "died"]}})
+    assert name_sites("Left hospital alive: all hospitals", titled) == "Left hospital alive: all regions"
     named = "Regions: each region's patients who died in hospital <a href='#hospital-2'>the region</a>"
     assert name_sites(asked, report, markup=MARKUP) == named
