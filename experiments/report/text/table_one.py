@@ -17,8 +17,8 @@ from experiments.report.text.many_hospitals import choose_detailed_hospitals
 MIN_PEOPLE = 5
 """Fewest people whose number is shown, where a hospital's own floor is not higher."""
 NOT_KNOWN = "–"
-RETAINED_SUFFIX = " (not left out)"
-"""End of the reasons that excluded nobody."""
+RETAINED = "(not left out"
+"""Within what is reported with the reasons, but excluded nobody."""
 HOSPITALS_PER_TABLE = 6
 """Hospitals side by side in one table, so that it fits the page in print."""
 SPLITS: dict[Split, str] = {
@@ -118,12 +118,12 @@ def name_reason(reason: str) -> str:
 
     >>> name_reason("stays of children"), name_reason("recordings without age (not left out)")
     ('excluded: stays of children', 'noticed: recordings without age')
+    >>> name_reason("chol of 0 (not left out, as others have it)")
+    'noticed: chol of 0 (as others have it)'
     """
-    return (
-        f"noticed: {reason.removesuffix(RETAINED_SUFFIX)}"
-        if reason.endswith(RETAINED_SUFFIX)
-        else f"excluded: {reason}"
-    )
+    if RETAINED not in reason:
+        return f"excluded: {reason}"
+    return f"noticed: {reason.replace(f' {RETAINED})', '').replace(f'{RETAINED}, ', '(')}"
 
 
 def format_excluded(site: Site, reason: str) -> str:

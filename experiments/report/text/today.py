@@ -189,7 +189,7 @@ def state_today(report: Report) -> Fact | None:
         value += ", and finds fewer" if judged != "better than" else " at ranking, but finds fewer"
     detail += f". {sensitivity}" if sensitivity else ""
     if [rival.name for rival in rivals] == [AGE_SEX]:
-        return Fact(label, "No score compared", f"{detail}; baselines.today names a score in use", "today", True)
+        return Fact(label, "No score compared", f"{detail}; no score that is in use was named", "today", True)
     if len(rivals) > 1:
         detail += f". Of {len(rivals)} compared, it gains least on this one"
     return Fact(label, value, detail, "today", judged != "better than" or fewer)

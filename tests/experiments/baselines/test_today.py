@@ -152,6 +152,11 @@ def test_the_first_screen_compares_with_the_best_of_today_or_says_that_nothing_i
     assert fact is not None
     assert (fact.value, fact.alarm) == ("Better at ranking, but finds fewer", True)
     assert "finds fewer of the events: sensitivity -0.250 (-0.400 to -0.100), specificity +0.100" in fact.detail
+    alone = [item.model_copy(update={"name": "today:age_sex"}) for item in models if item.name == "today:apache"]
+    gain = (differences[0].model_copy(update={"model": "today:age_sex"}),)
+    fact = state_today(report.model_copy(update={**changed, "models": (models[0], *alone), "differences": gain}))
+    assert fact is not None
+    assert (fact.value, fact.alarm) == ("No score compared", True), "age and sex alone are no practice"
     page = render_html(report)
     assert "Against what is used today" in page
     assert "federated minus this" in page
