@@ -34,7 +34,7 @@ EQUAL_EXAMPLES = "examples whose inputs are the same as another one's of the sam
 
 def count_equal_examples(cohort: Cohort) -> int:
     """Return how many examples have the inputs of an earlier one of the same person, where examples have no time."""
-    if isinstance(cohort.x, Windows) or cohort.hours is not None or cohort.task.utility:
+    if isinstance(cohort.x, Windows) or cohort.task.utility or (cohort.hours is not None and not cohort.task.channels):
         return 0  # hours in which nothing is measured anew may be equal
     part = cohort.take(_choose_examples(cohort))
     number = {name: i for i, name in enumerate(dict.fromkeys(part.persons))}

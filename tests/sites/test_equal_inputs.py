@@ -68,7 +68,10 @@ def test_equal_examples_of_one_person_are_counted() -> None:
     assert count_equal_examples(twice) == 9
     assert note_suspicions(twice).excluded == {EQUAL_EXAMPLES: 9}
     assert count_equal_examples(make_cohort(values, people(40))) == 0
-    assert count_equal_examples(replace(twice, hours=np.ones(49, np.float32))) == 0
+    timed = replace(twice, hours=np.ones(49, np.float32))
+    assert count_equal_examples(timed) == 0  # rows of a table in time, in which nothing may be measured anew
+    signals = replace(timed.task, channels=1, samples=1, channel_names=("lead",))
+    assert count_equal_examples(replace(timed, task=signals, x=np.zeros((49, 1, 1), np.float32))) == 9
 
 
 def test_coarse_inputs_and_sparse_examples_say_nothing() -> None:

@@ -17,7 +17,7 @@ from sites.ecg.leads import Lead
 from sites.ecg.signals import read_leads
 from sites.ecg.strips import resample_marked
 
-VERSION = 1
+VERSION = 2
 """Part of the cache's key; increased when this file computes something else."""
 STRIP_SECONDS = 10
 STRIP_BAND = (0.5, 40.0)

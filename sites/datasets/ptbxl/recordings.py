@@ -23,7 +23,7 @@ from sites.ecg.headers import Header, read_header
 from sites.ecg.leads import Lead
 from sites.ecg.signals import read_leads
 
-VERSION = 1
+VERSION = 2
 """Part of the cache's key; increased when this file computes something else."""
 SECONDS = 10
 BAND = (0.5, 40.0)

@@ -18,7 +18,7 @@ from sites.datasets.recordings.folder import RecordingFolder
 from sites.ecg.recordings import Recording, check_amplitudes
 from sites.ecg.strips import cut_strips
 
-VERSION = 1
+VERSION = 2
 """Part of the cache's key; increased when the prepared strips change."""
 NO_LEAD = "recordings without one of the leads"
 NO_RHYTHM = "strips without an annotated rhythm"
