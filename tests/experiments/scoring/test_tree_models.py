@@ -127,7 +127,7 @@ def test_another_hospital_evaluates_it_and_the_card_names_what_the_server_receiv
     assert report["models"][0]["pooled"]["patients"] > 20
     assert (tmp_path / "out" / "report.html").is_file()
     card = (run / "model_card.md").read_text()
-    assert "boosting: trees that hospitals grow together from sums over their patients" in card
+    assert "boosting: trees that regions grow together from sums over their patients" in card
     assert "sums of gradients for the bins or leaves of the trees" in card
     program = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
     program = re.sub(r"folder = Path\(.*\)", f"folder = Path({str(run)!r})", program)

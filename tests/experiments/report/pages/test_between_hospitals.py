@@ -40,7 +40,7 @@ def test_travel_recalibration_and_leaving_out_stand_on_the_page(make_run: Callab
     for part in (
         "Transfer between hospitals", "A loss of &lt;ranking&gt;.", "-0.081 (-0.120 to -0.040)",
         "-0.120 to -0.040<", "temperature",
-        "south: not recalibrated, fewer than 5 validation patients.", "when left out: west, macro-F1 0.500",
+        "Not recalibrated, fewer than 5 validation patients: south.", "when left out: west, macro-F1 0.500",
         "<dt>west left out</dt><dd>It held.</dd>", "no response from this hospital",
     ):  # fmt: skip
         assert part in text, part
