@@ -53,11 +53,12 @@ def _list_faults_of_decisions(report: Report) -> list[str]:
     steps = []
     decided = {name: count_cases(model.pooled, name) for name in list_decided_classes(report)}
     lost = [name for name, cases in decided.items() if cases.events and cases.missed_share > 1 - MIN_SENSITIVITY]
-    missing = f", as the one in use misses most of “{report.class_titles[lost[0]]}”" if lost else ""
+    named = " and of ".join(f"“{report.class_titles[name]}”" for name in lost)
+    missing = f", as the one in use misses most of {named}" if lost else ""
     if report.binary and model.threshold is None:
         steps.append(f"choose a threshold on validation patients{missing}; test it on others")
     elif lost:
-        steps.append(f"find more of the events: it misses most of “{report.class_titles[lost[0]]}”")
+        steps.append(f"find more of the events: it misses most of {named}")
     fact = state_calibration(report)
     if fact is not None and fact.alarm:
         steps.append(f"correct the probabilities at each {report.data.site_kind}: they are shown to be off")

@@ -53,6 +53,15 @@ def test_every_report_says_no_on_its_first_screen_and_ends_with_a_study(tmp_path
         assert "these were recorded 1981 to 1987" in text
 
 
+def test_all_classes_that_are_mostly_missed_are_named(make_run) -> None:
+    report = build_report(make_run())
+    rows = {"confusion": ((90, 0, 0), (9, 1, 0), (8, 0, 2))}
+    pooled = report.federated.pooled.model_copy(update=rows)
+    changed = report.federated.model_copy(update={"pooled": pooled})
+    steps = list_steps(report.model_copy(update={"models": (changed, *report.models[1:])}))
+    assert steps[0] == "find more of the events: it misses most of “ventricular” and of “fusion”"
+
+
 def test_without_test_results_the_first_step_is_a_test(make_run) -> None:
     notices = ({"level": "synthetic", "text": "SYNTHETIC."},)
     steps = list_steps(build_report(make_run(status="interrupted", synthetic=True, notices=notices)))
