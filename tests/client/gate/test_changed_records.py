@@ -17,6 +17,7 @@ from client.input_scaling import apply_scaling, compute_input_moments, fit_scali
 from client.requests import handle
 from client.requests import train as train_request
 from client.site import load_changed_training, load_site
+from client.training import training_call
 from client.training.histograms import TrainingTable
 from common.requests import DomainShiftRequest, GrowRequest, ScalingRequest
 from common.scaling import Scaling
@@ -153,14 +154,14 @@ def test_nothing_is_changed_where_the_policy_asks_for_nothing() -> None:
 def learnt_from(context: Any, config: Any, scaling: Scaling, monkeypatch: pytest.MonkeyPatch) -> Cohort:
     """Return the examples that an update was trained on."""
     cohorts = []
-    true = train_request.train_model
+    true = training_call.train_model
 
     def watch(model: Any, train: Cohort, *values: Any, **options: Any) -> Any:
         cohorts.append(train)
         assert options["replaced"] == context.policy.replaced_values
         return true(model, train, *values, **options)
 
-    monkeypatch.setattr(train_request, "train_model", watch)
+    monkeypatch.setattr(training_call, "train_model", watch)
     train_first(context, config, scaling)
     return cohorts[0]
 

@@ -239,7 +239,7 @@ def test_the_charge_is_written_before_the_update_leaves(tmp_path: Path, monkeypa
     def crash(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("client.requests.train.train_model", crash)
+    monkeypatch.setattr("client.training.training_call.train_model", crash)
     with pytest.raises(KeyboardInterrupt):
         handle(here(tmp_path), request_reply(config()))
     assert len(Ledger.read(get_ledger_path(tmp_path, "north")).rows()) == 1
