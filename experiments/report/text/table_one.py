@@ -69,7 +69,10 @@ def build_characteristics(report: Report, hospitals: Sequence[Site]) -> list[Tab
         columns = [by_name.get(site.name, {}).get(name) for site in hospitals]
         sizes = [described.get(site.name) for site in hospitals]
         pairs = list(zip(hospitals, columns, sizes, strict=True))
-        rows.append(TableOneRow(name, tuple(_format_column(*pair) for pair in pairs)))
+        cells = tuple(_format_column(*pair) for pair in pairs)
+        if set(cells) == {NOT_KNOWN}:  # as of hospitals with few people
+            continue
+        rows.append(TableOneRow(name, cells))
         if any(column.missing_share for each in by_name.values() for column in each.values() if column.name == name):
             rows.append(TableOneRow(f"{name}, missing", tuple(_format_missing(*pair) for pair in pairs)))
     for attribute, groups in (report.federated.groups if report.federated else {}).items():

@@ -70,6 +70,14 @@ def test_rows_of_the_table(make_run: Make) -> None:
     assert json.loads(report.model_dump_json())["shift"]["sites"]["north"]["columns"][0]["quartiles"] == [3.5, 5, 7.25]
 
 
+def test_an_input_of_which_no_hospital_states_anything_has_no_row(make_run: Make) -> None:
+    few = {"patients": 8, "examples": 90, "columns": [{"name": "lab <mg>", "measured": None, "missing": None}]}
+    report = describe(make_run(), {"north": few})
+    (hospitals,) = list_hospitals(report)
+    assert "lab <mg>" not in {row.name for row in build_characteristics(report, hospitals)}
+    assert "Nothing is stated of fewer than 20 people" in explain_table(report)
+
+
 def test_a_class_that_a_hospital_states_as_its_floor_may_be_smaller(make_run: Make) -> None:
     report = describe(make_run(), {}, 10, patients=120, examples=120, classes=[99, 11, 10])
     rows = {row.name: row.cells[0] for row in build_characteristics(report, report.sites)}
