@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -33,6 +34,8 @@ from common.files import write_text
 
 LEDGER_FORMAT = "wardround.ledger/1"
 LOCK_TIMEOUT_SECONDS = 60.0
+HEAD_SECONDS = 2.0
+"""Longest wait for the head file of rows that others have just charged."""
 RESTORE = "restore the intact file, never an older copy; until then nothing trains"
 TRAIN = "train"
 """The split whose ledger is privacy.sqlite; those of other splits have its name in theirs."""
@@ -224,10 +227,11 @@ class Ledger:
                 f"the privacy ledger {self.path} belongs to other data, and what was spent on those would be "
                 "forgotten; if the data only grew, run wardround privacy ledger --accept-data"
             )
+        missing = False
         try:
             head = self.head.read_text(encoding="utf-8").split()
         except FileNotFoundError:
-            head = ["0", INITIAL_HASH]
+            head, missing = ["0", INITIAL_HASH], True
         names = [item.name for item in fields(LedgerRow)]
         rows: list[LedgerRow] = []
         previous = INITIAL_HASH
@@ -239,14 +243,23 @@ class Ledger:
                 raise DataError(f"the privacy ledger {self.path} was changed at row {len(rows) + 1}: {RESTORE}")
             rows.append(row)
             previous = hashes[row.number] = row.hash
-        if len(rows) > 1 and not self.head.is_file():
-            raise DataError(f"{self.head} is gone, though {len(rows)} rows were charged: {RESTORE}")
+        if missing and len(rows) > 1:
+            self._await_head(len(rows))
+            return self._verify(connection)
         number = int(head[0]) if len(head) == 2 and head[0].isdigit() else -1
         if hashes.get(number) != head[-1]:
             raise DataError(
                 f"the privacy ledger {self.path} ends at row {len(rows)}: rows after it were cut off: {RESTORE}"
             )
         return rows
+
+    def _await_head(self, rows: int) -> None:
+        """Wait for the head file: others that charged at the same moment write it after their row is committed."""
+        end = time.monotonic() + HEAD_SECONDS
+        while not self.head.is_file():
+            if time.monotonic() > end:
+                raise DataError(f"{self.head} is gone, though {rows} rows were charged: {RESTORE}")
+            time.sleep(0.01)
 
     def accept(self, data: str) -> None:
         """Bind the ledger to data that were extended; all that was charged continues to count."""

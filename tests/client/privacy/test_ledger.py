@@ -186,6 +186,21 @@ def test_threads_take_turns(book: Ledger) -> None:
     assert rows[-1].epsilon == compute_epsilon([GaussianSteps(0.1, 4.0, 150)], 1e-5, "rdp")
 
 
+def test_a_head_that_another_has_not_written_yet_is_waited_for(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows are committed, and neither of those who charged them has written the head file."""
+    book.charge(wanted(1))
+    head = book.head.read_bytes()
+    book.charge(wanted(2))
+    book.head.unlink()
+    threading.Timer(0.2, book.head.write_bytes, [head]).start()
+    book.charge(wanted(3))
+    assert [row.number for row in book.rows()] == [1, 2, 3]
+    book.head.unlink()
+    monkeypatch.setattr(ledger, "HEAD_SECONDS", 0.05)
+    with pytest.raises(DataError, match="is gone, though 3 rows were charged"):
+        book.charge(wanted(4))
+
+
 CHARGING = """
 import sys
 from pathlib import Path
