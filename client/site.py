@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from client import input_scaling
@@ -19,6 +19,7 @@ from client.site_context import SiteContext
 from common.config import RunConfig, config_from_json, config_to_json
 from common.errors import ConfigError
 from common.scaling import Scaling
+from common.sections.data import SitesConfig
 from common.sections.detection import DetectionConfig
 from common.sections.training import ModelConfig
 from common.task import Task
@@ -131,8 +132,8 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
         source = datasets.open_site_source(config, _require_data(context))
         own_split = context.policy.split == "own"
         wanted = config.sites if not own_split else config.sites.model_copy(update={"split": "published"})
-        everyone = [item for item in source.patients() if context.people is None or item.person in context.people]
-        patients, dropped = splits.drop_shared_persons(everyone, wanted)
+        list_patients = partial(_list_patients, context, wanted)
+        patients, dropped = list_patients(source)
         name, ids = str(context.site), tuple(sorted(patient.id for patient in patients))
     cohort = source.read(ids)
     synthetic = source.card.synthetic or cohort.synthetic
@@ -141,7 +142,8 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
     else:
         cohort = splits.assign_split(cohort, patients, config.sites, config.seed, name)
     if not context.simulated:
-        check_records(open_register(context), config.data.dataset, source, cohort)
+        register = open_register(context)
+        check_records(register, config.data.dataset, source, cohort, lambda other: list_patients(other)[0])
     if input_scaling.resolve_scaling(config.data, cohort.task) != "none":
         cohort = clear_outliers(cohort, source.bounds())
     cohort = note_suspicions(cohort, source.bounds(), source.event_share)
@@ -149,6 +151,12 @@ def read_site(context: SiteContext, reduced_config: str) -> Site:
     if config.detecting:
         cohort = to_anomaly_task(cohort, config)
     return replace(Site.from_cohort(name, cohort, synthetic, dropped, source.card.warning), shift=shifted)
+
+
+def _list_patients(context: SiteContext, wanted: SitesConfig, source: Source) -> tuple[list[Patient], int]:
+    """Return the recordings that a hospital takes of a data set, and how many it leaves out."""
+    everyone = [item for item in source.patients() if context.people is None or item.person in context.people]
+    return splits.drop_shared_persons(everyone, wanted)
 
 
 def _require_data(context: SiteContext) -> Path:

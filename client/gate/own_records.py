@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from client.gate.register import Register
 from client.gate.register_file import hash_person
 from common.errors import SiteError
-from sites.cohort import Cohort, Windows
+from sites.cohort import Cohort, Patient, Windows
 from sites.datasets import Source
 
 log = logging.getLogger("wardround.site")
@@ -35,7 +36,13 @@ ROW_FIELDS = ("y", "utility", "hours", "until", "seconds", "kinds")
 PATIENT_FIELDS = ("age", "sex")
 
 
-def check_records(register: Register, dataset: str, source: Source, cohort: Cohort) -> None:
+ListPatients = Callable[[Source], Sequence[Patient]]
+"""From a data set to the recordings that a site takes of it."""
+
+
+def check_records(
+    register: Register, dataset: str, source: Source, cohort: Cohort, list_patients: ListPatients
+) -> None:
     """Refuse if the records of a known person differ, and keep digests of those who are not known yet.
 
     Args:
@@ -43,6 +50,7 @@ def check_records(register: Register, dataset: str, source: Source, cohort: Coho
         dataset: the data set's name.
         source: reads the data again under other options that were used before.
         cohort: the site's examples as `source` read them, of people who have a split.
+        list_patients: lists the site's recordings under other options.
 
     Raises:
         SiteError: somebody's records changed, or there are too many sets of options.
@@ -64,7 +72,9 @@ def check_records(register: Register, dataset: str, source: Source, cohort: Coho
     for other, known in stored.items():
         if other != options and (both := fresh & set(known)):
             before = replace(source, options=type(source.options).model_validate_json(other))
-            _compare({person: known[person] for person in both}, _read_people(before, both, secret))
+            _compare(
+                {person: known[person] for person in both}, _read_people(before, list_patients(before), both, secret)
+            )
     rows = [(dataset, options, person, digests[person]) for person in sorted(fresh)]
     with register.open() as connection:
         connection.executemany("INSERT OR IGNORE INTO contents VALUES (?, ?, ?, ?)", rows)
@@ -77,12 +87,12 @@ def _compare(known: dict[str, str], digests: dict[str, str]) -> None:
         raise SiteError(CHANGED)
 
 
-def _read_people(source: Source, people: set[str], secret: bytes) -> dict[str, str]:
+def _read_people(source: Source, patients: Sequence[Patient], people: set[str], secret: bytes) -> dict[str, str]:
     """Return digests of people by their names in the register; "" for those who have no recording any more.
 
-    Other options use other recordings, so the people's recordings are looked up anew.
+    Other options use other recordings, so the people's recordings are looked up among the site's own.
     """
-    recordings = [item.id for item in source.patients() if hash_person(secret, item.person) in people]
+    recordings = sorted(item.id for item in patients if hash_person(secret, item.person) in people)
     digests = digest_people(source.read(recordings), secret) if recordings else {}
     return dict.fromkeys(people, "") | digests
 

@@ -225,6 +225,9 @@ def test_rows_that_only_one_protocol_uses_are_no_change(tmp_path: Path, first: s
     file = data_file(context)
     rows = file.read_text().splitlines()
     complete = next(number for number, row in enumerate(rows) if number > 180 and "?" not in row)
+    whole = [number for number in range(200, 400) if "?" not in rows[number]]
+    rows[whole[1]], rows[98] = rows[whole[0]], rows[9]  # one person of several rows, under one protocol alone
+    rows[98] = ",".join([*rows[98].split(",")[:-1], "1" if rows[9].endswith("0") else "0"])
     emptied = [",".join([*row.split(",")[:3], "?", *row.split(",")[4:]]) for row in rows[:180]]
     file.write_text("\n".join([*emptied, *rows[180:]]) + "\n")
     second = {"flamby": "explicit", "explicit": "flamby"}[first]
