@@ -48,15 +48,12 @@ def evaluate_recalibrations(
     threshold: float | None,
     minimum: int = 1,
     rules: ReleaseRules | None = None,
-    test_rules: ReleaseRules | None = None,
 ) -> tuple[dict[str, Evaluation], dict[str, Counts], Recalibration | None]:
     """Evaluate a model on a site's test patients after each method of `evaluation.recalibrate`.
 
     Args:
-        model, site, config, shares, minimum, rules: as client.evaluation.evaluate.evaluate_site; a recalibration is
-            fitted on what these rules let leave of the validation patients.
+        model, site, config, shares, minimum, rules: as client.evaluation.evaluate.evaluate_site.
         threshold: of the model without recalibration.
-        test_rules: for the counts of test patients; None: `rules`.
 
     Returns:
         figures and counts by table, as `evaluate_site` gives them; and each method's threshold and paired differences
@@ -83,7 +80,7 @@ def evaluate_recalibrations(
             at,
             curves=False,
             minimum=minimum,
-            rules=test_rules or rules,
+            rules=rules,
             prefix=prefix,
         )
         return evaluated.results[ALL_PATIENTS], evaluated.tables

@@ -81,7 +81,7 @@ class ReleaseRules:
         if self.growth <= 1 or not self.policy.count_noise:
             return []
         error = self.policy.count_noise * self.growth
-        return [f"counts of people are off by about {error:.1f}: more tables and questions make them less exact"]
+        return [f"counts of people are off by about {error:.1f}: this hospital has answered many questions in 30 days"]
 
     @property
     def exact(self) -> bool:

@@ -27,9 +27,6 @@ from common.replies import FinalTestReply, ValidateReply
 from common.reports import FinalTestReport, ValidateReport
 from common.requests import FinalTestRequest, ModelRequest, ValidateRequest
 
-RECALIBRATED_ERROR = 2.0
-"""Errors of counts after a recalibration, as a multiple of those of the model itself."""
-
 
 def handle_validate(context: SiteContext, request: ValidateRequest) -> ValidateReply:
     """Return counts of a model's predictions on the validation patients.
@@ -81,20 +78,9 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
             except SiteError as problem:
                 results = add_note(results, str(problem))
         predict = build_predictor(loaded.model, request.config, request.latent, bounded=not context.simulated)
-        # a table of the same predictions again is worth another question: four at twice the error are worth one
-        larger = read_rules(context, request, "test", RECALIBRATED_ERROR)
         more_results, more_tables, recalibration = evaluate_recalibrations(
-            predict,
-            site,
-            request.config,
-            policy.share_resamples,
-            request.threshold,
-            policy.min_cell_patients,
-            rules,
-            larger,
+            predict, site, request.config, policy.share_resamples, request.threshold, policy.min_cell_patients, rules
         )
-        for note in larger.describe_errors() if larger is not None else ():
-            more_results = add_note(more_results, note)
         results |= more_results
         tables |= more_tables
     if request.method.local and not loaded.saved.arrays:
@@ -141,15 +127,12 @@ def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedMod
     )
 
 
-def read_rules(context: SiteContext, request: ModelRequest, split: str, factor: float = 1.0) -> ReleaseRules | None:
-    """Return the rules for an answer about the patients of a split at a hospital; None in a simulation.
-
-    `factor`: multiple of the errors that the question's number gives.
-    """
+def read_rules(context: SiteContext, request: ModelRequest, split: str) -> ReleaseRules | None:
+    """Return the rules for an answer about the patients of a split at a hospital; None in a simulation."""
     if context.simulated:
         return None
     register = open_register(context)
     dataset, question = request.config.data.dataset, digest_question(request)
     number = register.count_questions(request.run_id, QUESTION_KINDS[split], question)
-    growth = factor * find_error_growth(context.policy, number)
+    growth = find_error_growth(context.policy, number)
     return ReleaseRules.from_register(context.policy, register, dataset, request.run_id, split, question, growth)
