@@ -107,7 +107,10 @@ class ReleaseRules:
         def sizes_in(part: str) -> Callable[[npt.NDArray[np.bool_]], Ints]:
             return lambda groups: self.answer_sizes(names, groups, f"{table}\x1f{part}")
 
-        return coarsen_counts(total, people, self.policy, lambda groups: self.answer_sizes(names, groups, ""), sizes_in)
+        def sizes(groups: npt.NDArray[np.bool_]) -> Ints:
+            return self.answer_sizes(names, groups, "")
+
+        return coarsen_counts(total, people, self.policy, sizes, sizes_in, self.growth)
 
     def resample(self, total: Counts, people: Counts, resamples: int, seed: int) -> Counts:
         """Return resampled counts for intervals, drawn from the released ones: exact ones would reveal people.

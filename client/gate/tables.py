@@ -16,6 +16,7 @@ Figures are computed from the resulting counts, so that they reveal no more than
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -36,7 +37,12 @@ Sizes = Callable[[npt.NDArray[np.bool_]], Ints]
 
 
 def coarsen_counts(
-    total: Counts, people: Counts, policy: SitePolicy, sizes: Sizes, sizes_in: Callable[[str], Sizes] | None = None
+    total: Counts,
+    people: Counts,
+    policy: SitePolicy,
+    sizes: Sizes,
+    sizes_in: Callable[[str], Sizes] | None = None,
+    growth: float = 1.0,
 ) -> Counts:
     """Return the counts of a table as they may leave.
 
@@ -47,6 +53,7 @@ def coarsen_counts(
         sizes: the register's answers for groups of the people.
         sizes_in: the same for a named part of the table, with errors of its own; default: `sizes`. With the same
             errors, the same number in two parts would show that nobody is in one group and not in the other.
+        growth: how many times as large as the policy's `count_noise` the errors are.
 
     Returns:
         counts of the shape of `total`.
@@ -56,12 +63,14 @@ def coarsen_counts(
     if are_exact(policy):
         return total
     single = is_single(people)
+    # all groups of nobody have one error, of 4 deviations at most: none of them may be enough for a stretch
+    lowest = math.ceil(4 * policy.count_noise * growth) + 1 if policy.count_noise else 0
     scores = np.zeros_like(total.scores)
     width = total.scores.shape[-1] // people.scores.shape[-1]
     for position in range(len(scores)):
         by_person = people.scores[:, position]
         own = part(f"scores {position}")
-        stretches, middles = merge_bins(by_person, floor, own)
+        stretches, middles = merge_bins(by_person, max(STRETCH_FLOORS * floor, lowest), own)
         scores[position] = sum_stretches(
             total.scores[position], by_person, stretches, middles, floor, sizes, single, cells=own
         )
@@ -220,7 +229,7 @@ def sum_stretches(
     return placed
 
 
-def merge_bins(by_person: Ints, floor: int, sizes: Sizes) -> tuple[list[tuple[int, int]], list[int]]:
+def merge_bins(by_person: Ints, minimum: int, sizes: Sizes) -> tuple[list[tuple[int, int]], list[int]]:
     """Merge neighbouring bins until each holds examples of enough people, with the class or without it.
 
     Bins are merged in a fixed binary tree: a stretch is cut in its middle only if each half holds enough people. That
@@ -230,7 +239,7 @@ def merge_bins(by_person: Ints, floor: int, sizes: Sizes) -> tuple[list[tuple[in
 
     Args:
         by_person: `(people, 2, coarse bins)`, without the class and with it.
-        floor: the smallest number of people.
+        minimum: the smallest number of people of a stretch, of both classes together.
         sizes: the register's answers.
 
     Returns:
@@ -238,7 +247,6 @@ def merge_bins(by_person: Ints, floor: int, sizes: Sizes) -> tuple[list[tuple[in
         stands.
     """
     has: npt.NDArray[np.bool_] = by_person.sum(1) > 0
-    minimum = STRETCH_FLOORS * floor
 
     def enough(first: int, end: int) -> bool:
         inside: npt.NDArray[np.bool_] = np.any(has[:, first:end], axis=1)

@@ -3,7 +3,7 @@
 `age_sex` is a logistic regression on age, its square and sex of the training patients of all hospitals. A score is a
 column of a table with the data, an input of the task, or points for bands of inputs. A probability is taken as it is;
 points become one by a logistic regression on the training patients, which keeps their order. A score is fitted, tested
-and compared with the federated model on those alone for whom it is known (experiments/baselines/known_scores.py).
+and compared with the federated model on those alone that have it (experiments/baselines/known_scores.py).
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def name_where_known(name: str) -> str:
 
 
 def _count_tested(folds: Mapping[str, FoldTables]) -> dict[tuple[str, str], int]:
-    """Return the number of patients on whom a model was tested, by fold and hospital."""
+    """Return the number of patients that a model was tested on, by fold and hospital."""
     return {
         (fold, site): item.patients
         for fold, part in folds.items()

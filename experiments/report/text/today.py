@@ -75,7 +75,7 @@ def _describe_unknown(rival: ModelResult) -> str:
 
 
 def _describe_compared(report: Report, rival: ModelResult, patients: int) -> str:
-    """Return on whom two models were compared."""
+    """Return which patients two models were compared on."""
     if (both := rival.where_known) is None:
         return f"on the same {patients:,} patients"
     words, all_examples = _name_examples(report), both.known.examples + both.unknown.examples

@@ -43,7 +43,7 @@ def test_stretches_hold_enough_people_and_stand_where_most_of_them_are() -> None
         people = int(rng.integers(25, 80))
         by_person = np.zeros((people, 2, BINS), np.int64)
         by_person[np.arange(people), np.arange(people) % 2, rng.integers(20, 44, people)] = rng.integers(1, 4, people)
-        stretches, middles = merge_bins(by_person, 5, exact)
+        stretches, middles = merge_bins(by_person, 10, exact)
         assert [first for first, _ in stretches] == [0, *(end for _, end in stretches[:-1])]
         assert stretches[-1][1] == BINS
         for (first, end), middle in zip(stretches, middles, strict=True):
@@ -57,10 +57,10 @@ def test_one_person_more_changes_neither_stretches_nor_middles() -> None:
     for alone in range(1, 5):
         by_person = np.zeros((40, 2, BINS), np.int64)
         by_person[np.arange(40), np.arange(40) % 2, 57] = 1
-        without = merge_bins(by_person, 5, exact)
+        without = merge_bins(by_person, 10, exact)
         by_person[:alone] = 0
         by_person[np.arange(alone), np.arange(alone) % 2, 2] = 1
-        assert merge_bins(by_person, 5, exact) == without
+        assert merge_bins(by_person, 10, exact) == without
 
 
 def test_which_cell_is_the_largest_is_judged_by_answers() -> None:
@@ -79,8 +79,23 @@ def test_a_side_of_few_people_is_none() -> None:
     by_person[:10, 0, 10] = 1
     by_person[10:, 1, 50] = 1
     counts = by_person.sum(0)
-    stretches, middles = merge_bins(by_person, 5, exact)
+    stretches, middles = merge_bins(by_person, 10, exact)
     assert sum_stretches(counts, by_person, stretches, middles, 5, exact, single=True).sum(1).tolist() == [10, 0]
+
+
+@pytest.mark.parametrize("growth", [1.0, 2.0, 5.0])
+def test_a_large_error_of_nobody_cuts_no_stretches(growth: float) -> None:
+    """All groups of nobody have one error: where it reached two floors, each of 62 bins was answered with people."""
+    event = np.linspace(0.5, 3.0, 31)  # nobody has a score in the lower half of the bins
+    total, people = tally(np.stack([np.zeros(31), event], 1), np.arange(31) % 2, np.arange(31))
+    largest = round(4 * SitePolicy().count_noise * growth)  # as draw_error bounds it
+
+    def answer(groups: np.ndarray) -> np.ndarray:
+        sizes = groups.sum(1) + np.where(groups.any(1), 0, largest)
+        return np.where(sizes >= 5, sizes, 2)
+
+    found = coarsen_counts(total, people, SitePolicy(), answer, growth=growth)
+    assert ((found.scores > 0).any(1).sum(-1) <= 31 // 10).all()
 
 
 def test_small_cells_all_say_the_same_and_rows_keep_their_sum() -> None:
