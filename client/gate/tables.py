@@ -44,7 +44,7 @@ def coarsen_counts(
     sizes_in: Callable[[str], Sizes] | None = None,
     growth: float = 1.0,
 ) -> Counts:
-    """Return the counts of a table as they may leave.
+    """Return the counts of a table as they may leave, of the shape of `total`.
 
     Args:
         total: counts of the table, without a leading axis.
@@ -54,9 +54,6 @@ def coarsen_counts(
         sizes_in: the same for a named part of the table, with errors of its own; default: `sizes`. With the same
             errors, the same number in two parts would show that nobody is in one group and not in the other.
         growth: how many times as large as the policy's `count_noise` the errors are.
-
-    Returns:
-        counts of the shape of `total`.
     """
     part: Callable[[str], Sizes] = sizes_in or (lambda _: sizes)
     floor, grain = policy.min_cell_patients, policy.round_counts_to
@@ -64,13 +61,13 @@ def coarsen_counts(
         return total
     single = is_single(people)
     # all groups of nobody have one error, of 4 deviations at most: none of them may be enough for a stretch
-    lowest = math.ceil(4 * policy.count_noise * growth) + 1 if policy.count_noise else 0
+    minimum = max(STRETCH_FLOORS * floor, math.ceil(4 * policy.count_noise * growth) + 1)
     scores = np.zeros_like(total.scores)
     width = total.scores.shape[-1] // people.scores.shape[-1]
     for position in range(len(scores)):
         by_person = people.scores[:, position]
         own = part(f"scores {position}")
-        stretches, middles = merge_bins(by_person, max(STRETCH_FLOORS * floor, lowest), own)
+        stretches, middles = merge_bins(by_person, minimum, own)
         scores[position] = sum_stretches(
             total.scores[position], by_person, stretches, middles, floor, sizes, single, cells=own
         )
