@@ -170,6 +170,9 @@ def load_weights(model: nn.Module, weights: Weights) -> None:
     shapes = {name: value.shape for name, value in weights.items()}
     if {name: tuple(value.shape) for name, value in own.items()} != shapes:
         raise SiteError("the server's weights do not fit the model of the configuration")
-    with torch.no_grad():  # what load_state_dict does, which takes three times as long
-        for name, value in own.items():
-            value.copy_(torch.from_numpy(np.array(weights[name])))
+    try:
+        with torch.no_grad():  # what load_state_dict does, which takes three times as long
+            for name, value in own.items():
+                value.copy_(torch.from_numpy(np.array(weights[name])))
+    except TypeError:  # numbers of a kind that torch does not have
+        raise SiteError("the server's weights do not fit the model of the configuration") from None

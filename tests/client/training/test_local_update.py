@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from client.training import loop
-from client.training.local_update import copy_weights
+from client.training.local_update import copy_weights, load_weights
 from client.training.loop import train_model
 from client.training.losses import build_mean_loss
 from common import models
 from common.arrays import Weights
+from common.errors import SiteError
 from common.sections.training import ModelConfig, TrainingConfig
 from common.seeds import seed_for
 from tests import tiny
@@ -156,3 +157,14 @@ def test_the_rates_end_at_the_epoch_that_early_stopping_keeps() -> None:
     best = int(np.argmin(result.validation)) + 1
     assert best < len(result.validation)
     assert result.rate_sum == pytest.approx(best * 4 * 0.05)
+
+
+def test_weights_of_another_shape_or_kind_are_refused_by_name() -> None:
+    model = torch.nn.Linear(2, 1)
+    fitting = {name: value.numpy() for name, value in model.state_dict().items()}
+    odd: list[Any] = [np.zeros((2, 2), np.float32), np.zeros((1, 2), np.longdouble)]
+    for value in odd:
+        with pytest.raises(SiteError, match="do not fit the model"):
+            load_weights(model, {**fitting, "weight": value})
+    with pytest.raises(SiteError, match="do not fit the model"):
+        load_weights(model, {"weight": fitting["weight"]})
