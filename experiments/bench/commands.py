@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from common.errors import EngineError
+from common.errors import EngineError, UsageError
 from experiments.markdown_table import render_markdown_table
 
 PARTS = (
@@ -48,6 +48,7 @@ def measure_commands(configs: Sequence[str], settings: Sequence[str], turns: int
 
     Raises:
         EngineError: a run failed.
+        UsageError: a configuration or a setting is wrong.
     """
     load = os.getloadavg()[0]
     taken: dict[str, list[dict[str, Any]]] = {config: [] for config in configs}
@@ -142,7 +143,10 @@ def _measure_run(words: Sequence[str]) -> dict[str, Any]:
         log.seek(0)
         problems = log.read().strip().splitlines()
     if process.returncode:
-        raise EngineError(f"wardround {' '.join(words[:2])} failed: {(problems or ['no output'])[-1]}")
+        reason = (problems or ["no output"])[-1].removeprefix("wardround: ")
+        if process.returncode == UsageError.exit_code:
+            raise UsageError(reason)
+        raise EngineError(f"wardround {' '.join(words[:2])} failed: {reason}")
     total = usage.ru_utime + usage.ru_stime
     parts["end of the program"] = {"seconds": end - last, "processor": max(0.0, total - used)}
     return {"seconds": end - start, "processor": total, "megabytes": usage.ru_maxrss // 1024, "parts": parts}

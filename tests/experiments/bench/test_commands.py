@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import DataError, EngineError
+from common.errors import DataError, UsageError
 from experiments.bench.commands import PARTS, find_part, measure_commands, render_commands_table
 from experiments.bench.compare import compare_measurements, read_measurements, render_comparison
 
@@ -57,7 +57,7 @@ def test_the_parts_of_a_run_are_the_whole_of_it() -> None:
 
 
 def test_a_command_that_fails_is_named() -> None:
-    with pytest.raises(EngineError, match=r"wardround run no_such failed: wardround: .*no_such"):
+    with pytest.raises(UsageError, match=r"^no configuration file no_such"):
         measure_commands(["no_such"], [], 1)
 
 
