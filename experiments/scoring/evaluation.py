@@ -30,7 +30,7 @@ from common.replies import FinalTestReply
 from common.reports import FinalTestReport
 from common.run_folder import RunFolder, Stopwatch, read_run, update_run, write_run_description
 from experiments.scoring.score import ScoringModel
-from experiments.scoring.training_overlap import describe_overlap
+from experiments.scoring.training_overlap import find_overlap
 from experiments.scoring.unusual_inputs import describe_unusual_inputs
 from server.phases.test import combine_evaluations
 from sites.anomaly_task import to_anomaly_task
@@ -82,8 +82,8 @@ def evaluate_model(model: ScoringModel, run_folder: Path, data: Path, out: Path,
     cohorts = _read_hospitals(source, name, scaled=scaled)
     about = read_run(run_folder)
     notices = [*_keep_notices(model, about), *_run_notices(model, about)]
-    if overlap := describe_overlap(model.config, model.name, cohorts.values()):
-        notices.append({"level": "leak" if "too good to" in overlap else "warning", "text": overlap})
+    if overlap := find_overlap(model.config, model.name, cohorts.values()):
+        notices.append(overlap)
     notices += [{"level": "warning", "text": text} for text in describe_unusual_inputs(cohorts, model.scaling)]
     hospitals = {site: _evaluate_hospital(model, site, source, cohort) for site, cohort in cohorts.items()}
     replies = {site: item.reply for site, item in hospitals.items()}

@@ -24,8 +24,14 @@ from sites.cohort import Cohort
 from sites.equal_inputs import Keys, example_keys
 
 
-def describe_overlap(config: RunConfig, name: str, cohorts: Iterable[Cohort]) -> str:
-    """Return a sentence on patients who took part in training, or on why that is not known; "" if none did.
+_NOT_CHECKED = (
+    "Whether these patients took part in the model's training could not be checked, because the run's own data {}. If "
+    "they did, every figure is too good."
+)
+
+
+def find_overlap(config: RunConfig, name: str, cohorts: Iterable[Cohort]) -> dict[str, str] | None:
+    """Return a notice on patients who took part in training, or on why that is not known; None if none did.
 
     Args:
         config: the model's run.
@@ -34,27 +40,22 @@ def describe_overlap(config: RunConfig, name: str, cohorts: Iterable[Cohort]) ->
     """
     path = config.data.path
     if config.federation.address is not None or path is None or not Path(path).exists():
-        return (
-            "Whether these patients took part in the model's training could not be checked, because the run's own data "
-            "are not on this machine. If they did, every figure is too good."
-        )
+        return {"level": "warning", "text": _NOT_CHECKED.format("are not on this machine")}
     try:
         trained = np.concatenate([np.zeros(0, np.uint64), *_trained_keys(config, name)])
     except WardroundError:
-        return (
-            "Whether these patients took part in the model's training could not be checked, because the run's own data "
-            "can no longer be read as they were. If they did, every figure is too good."
-        )
+        return {"level": "warning", "text": _NOT_CHECKED.format("can no longer be read as they were")}
     equal, total = 0, 0
     for cohort in cohorts:
         equal += count_equal_patients(cohort, trained)
         total += len(np.unique(cohort.patient))
     if not equal:
-        return ""
-    return (
+        return None
+    text = (
         f"{equal:,} of {total:,} patients have the same inputs as patients that the model was trained or chosen on: "
         "every figure is too good to hold for new patients. Leave them out."
     )
+    return {"level": "leak", "text": text}
 
 
 def count_equal_patients(cohort: Cohort, trained: Keys) -> int:

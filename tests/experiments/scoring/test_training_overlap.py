@@ -17,7 +17,7 @@ from common.config import parse_config
 from common.run_folder import write_run_description
 from common.task import Task
 from experiments.cli.main import app
-from experiments.scoring.training_overlap import count_equal_patients, describe_overlap
+from experiments.scoring.training_overlap import count_equal_patients, find_overlap
 from sites import datasets
 from sites.cohort import Cohort, Windows
 from sites.datasets.sepsis import simulate
@@ -125,8 +125,10 @@ def test_an_external_hospital_took_no_part(run: Path, tmp_path: Path) -> None:
 
 def test_data_of_the_run_that_are_elsewhere_are_named(tmp_path: Path) -> None:
     for path in (None, str(tmp_path / "gone")):
-        text = describe_overlap(parse_config({"data": {"dataset": "sepsis", "path": path}}), "federated", [])
-        assert "could not be checked" in text
+        notice = find_overlap(parse_config({"data": {"dataset": "sepsis", "path": path}}), "federated", [])
+        assert notice is not None
+        assert notice["level"] == "warning"
+        assert "could not be checked" in notice["text"]
 
 
 def test_a_run_that_is_not_complete_or_of_another_release_is_named(run: Path, tmp_path: Path) -> None:
