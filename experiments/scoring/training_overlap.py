@@ -23,7 +23,6 @@ from sites import datasets
 from sites.cohort import Cohort
 from sites.equal_inputs import Keys, example_keys
 
-
 _NOT_CHECKED = (
     "Whether these patients took part in the model's training could not be checked, because the run's own data {}. If "
     "they did, every figure is too good."
