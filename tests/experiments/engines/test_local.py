@@ -175,15 +175,20 @@ def test_send_and_receive_gives_up_in_time() -> None:
     grid.close()
 
 
-def test_the_server_is_not_woken_for_each_reply() -> None:
+def make_answering_app(seconds: float) -> ClientApp:
+    """Return an app that answers a handshake after some time."""
     app = ClientApp()
 
     @app.query()
     def hello(message: Message, context: Any) -> Message:
-        time.sleep(0.002)
+        time.sleep(seconds)
         return Message(messages.pack_reply(SAMPLE_REPLIES["handshake"]), reply_to=message)
 
-    grid = LocalGrid(app, 100, 1)
+    return app
+
+
+def test_the_server_is_not_woken_for_each_reply() -> None:
+    grid = LocalGrid(make_answering_app(0.002), 100, 1)
     waiting = set(grid.push_messages(messages.build_messages(HandshakeRequest(tiny.run_config()), range(1, 101))))
     pulls = 0
     while waiting:
@@ -195,14 +200,7 @@ def test_the_server_is_not_woken_for_each_reply() -> None:
 
 def test_a_reply_is_not_awaited_longer_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "PULL_SECONDS", 30.0)
-    app = ClientApp()
-
-    @app.query()
-    def hello(message: Message, context: Any) -> Message:
-        time.sleep(0.05)
-        return Message(messages.pack_reply(SAMPLE_REPLIES["handshake"]), reply_to=message)
-
-    grid = LocalGrid(app, 2, 1)
+    grid = LocalGrid(make_answering_app(0.05), 2, 1)
     waiting = grid.push_messages(messages.build_messages(HandshakeRequest(tiny.run_config()), [1, 2]))
     started = time.monotonic()
     assert len(list(grid.pull_messages(waiting))) == 2
