@@ -28,14 +28,17 @@ KILLS = 4 if LONG else 2
 STRATEGIES = ("scaffold", "private", "ditto", "fedadam", "fedavgm", "fedbn")
 """Strategies with state, and a private run; in short mode each engine has one or two of them."""
 RUN_SECONDS = 600.0
+ROUNDS = 12
+"""So many that a run whose first rounds are over within a tenth of a second is still killed before its end."""
 
 
 def sections(strategy: str) -> dict[str, Any]:
     """Return the configuration of a run; `private` is one with a ledger."""
     if strategy == "private":
-        return PRIVATE
+        return {**PRIVATE, "federation": {**PRIVATE["federation"], "rounds": ROUNDS}}
     options = {"ditto": {"pull": 2.0}, "scaffold": {"lr": 0.5}}.get(strategy, {})
-    return {**RAW, "federation": {**RAW["federation"], "strategy": {"name": strategy, "options": options}}}
+    federation = {**RAW["federation"], "rounds": ROUNDS, "strategy": {"name": strategy, "options": options}}
+    return {**RAW, "federation": federation}
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -71,8 +74,19 @@ def wait_for_events(root: Path, process: subprocess.Popen[bytes], size: int) -> 
     return size
 
 
+def wait_for_checkpoint(root: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a run has a round from which it can be resumed; it may end before."""
+    deadline = time.monotonic() + RUN_SECONDS
+    while process.poll() is None and not any(root.glob("*/checkpoints/round-*.safetensors")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def run_with_kills(engine: str, strategy: str, tmp_path: Path, seed: int) -> tuple[Path, int]:
-    """Carry out a run whose process is killed a few times; return its folder and how often it was."""
+    """Carry out a run whose process is killed a few times; return its folder and how often it was.
+
+    The first kill comes as soon as there is a checkpoint, so that at least one start has something to resume.
+    """
     rng, mark, root, log = np.random.default_rng(seed), str(tmp_path), tmp_path / "runs", tmp_path / "run.log"
     file = tmp_path / "wanted.yaml"
     file.write_text(yaml.safe_dump(sections(strategy)))
@@ -90,9 +104,12 @@ def run_with_kills(engine: str, strategy: str, tmp_path: Path, seed: int) -> tup
                 start_new_session=True,
             )  # fmt: skip
         if number < KILLS:
-            for _ in range(int(rng.integers(2, 6))):  # messages of hospitals
-                size = wait_for_events(root, process, size)
-            time.sleep(float(rng.uniform(0, 0.3)))
+            if kills:
+                for _ in range(int(rng.integers(2, 6))):  # messages of hospitals
+                    size = wait_for_events(root, process, size)
+                time.sleep(float(rng.uniform(0, 0.3)))
+            else:
+                wait_for_checkpoint(root, process)
             process.send_signal(signal.SIGKILL)
             kills += process.wait(30) == -signal.SIGKILL
             wait_until_gone(mark)
@@ -108,8 +125,8 @@ def check_against_local(folder: Path, strategy: str, tmp_path: Path) -> None:
     check_run(folder, read_results(tmp_path / "whole"))
     resumed = [line for line in RunFolder(folder).events.read_text().splitlines() if '"resume"' in line]
     assert resumed
-    for path in (folder / "sites").glob("*/*/round-00004.safetensors"):
-        twin = next((tmp_path / "whole" / "sites" / path.parent.parent.name).glob("*/round-00004.safetensors"))
+    for path in (folder / "sites").glob(f"*/*/round-{ROUNDS:05d}.safetensors"):
+        twin = next((tmp_path / "whole" / "sites" / path.parent.parent.name).glob(f"*/round-{ROUNDS:05d}.safetensors"))
         assert path.read_bytes() == twin.read_bytes()
     if strategy != "private":
         return
@@ -117,7 +134,7 @@ def check_against_local(folder: Path, strategy: str, tmp_path: Path) -> None:
     for name in ("north", "south"):
         rows = Ledger.read(get_ledger_path(folder / "sites", name)).rows()
         stated = [line["sites"][name]["train"]["privacy"] for line in lines]
-        assert {row.round for row in rows} == {1, 2, 3, 4}
+        assert {row.round for row in rows} == set(range(1, ROUNDS + 1))
         assert len({row.run for row in rows}) == 1
         assert sum(item["steps"] + item.get("lost_steps", 0) for item in stated) == sum(row.steps for row in rows)
         assert stated[-1]["epsilon_run"] == rows[-1].epsilon_run
