@@ -76,7 +76,8 @@ class SitePolicy(Section):
         0.15,
         ge=0,
         lt=0.5,
-        description="and each outcome and category replaced by another with this probability",
+        description="and each outcome and category replaced by another with this probability; outcomes that are "
+        "counted in validation too, whose counts are corrected for it",
     )
     round_counts_to: int = Field(5, ge=1, le=1000, description="round counts of predictions to multiples of this")
     count_noise: float = Field(

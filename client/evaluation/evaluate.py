@@ -214,7 +214,7 @@ def choose_own_threshold(
     if wanted.threshold == "likelier" or not len(validation.y):
         return None
     counted = predict_and_count(model, validation, config)
-    total = counted.total if rules is None else rules.coarsen(counted.total, counted.people, counted.names)
+    total = counted.total if rules is None else rules.coarsen_validation(counted.total, counted.people, counted.names)
     return choose_wanted_threshold(total, wanted)
 
 

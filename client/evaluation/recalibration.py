@@ -125,7 +125,7 @@ def read_released_scores(
     What is fitted on them shows in the results on test patients: on exact scores it would reveal single people.
     """
     counted = count_scores(logits.astype(np.float32), validation, config)
-    event = rules.coarsen(counted.total, counted.people, counted.names).scores[1]
+    event = rules.coarsen_validation(counted.total, counted.people, counted.names).scores[1]
     centres = bin_centres(event.shape[-1])
     odds = np.concatenate([np.repeat(centres, side) for side in event])
     return _logits_from_odds(odds), np.repeat(np.arange(2), event.sum(1))
@@ -222,7 +222,9 @@ def _choose_threshold(
     if config.evaluation.threshold == "likelier":
         return None
     counted = count_scores(logits.astype(np.float32), validation, config)
-    total = counted.total if rules is None else rules.coarsen(counted.total, counted.people, counted.names)
+    total = counted.total
+    if rules is not None:
+        total = rules.coarsen_validation(total, counted.people, counted.names)
     return choose_wanted_threshold(total, config.evaluation)
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from client.gate.corrected_counts import correct_counts
 from client.gate.guarded_settings import allows
 from client.gate.register import Register
 from client.gate.tables import are_exact, coarsen_counts, is_single, resample_table, round_counts
 from client.policy import SitePolicy
 from common.metrics.counts import Counts
-from common.metrics.early_warning import Ints
+from common.metrics.early_warning import Floats, Ints
 from common.metrics.figures import Figure
 
 DECIMALS = 2
@@ -40,6 +41,7 @@ class ReleaseRules:
             report for each group there.
         bootstrap_seed: seeds the draws of patients; secret, so that no one can infer patients from an interval.
         growth: how many times as large as the policy's `count_noise` the errors of counts are.
+        mixing: how outcomes of validation patients were replaced (client/gate/corrected_counts.py); None: not at all.
     """
 
     policy: SitePolicy
@@ -47,6 +49,7 @@ class ReleaseRules:
     answer_sizes: Callable[[Sequence[str], npt.NDArray[np.bool_], str], Ints]
     bootstrap_seed: int
     growth: float = 1.0
+    mixing: Floats | None = None
 
     @classmethod
     def from_register(
@@ -111,6 +114,16 @@ class ReleaseRules:
             return self.answer_sizes(names, groups, "")
 
         return coarsen_counts(total, people, self.policy, sizes, sizes_in, self.growth)
+
+    def coarsen_validation(
+        self, total: Counts, people: Counts, names: Sequence[str], hidden: npt.NDArray[np.bool_] | None = None
+    ) -> Counts:
+        """Return the counts of validation patients as they may leave, corrected for replaced outcomes.
+
+        `hidden`: suppressed classes, bool `(classes,)`; otherwise as `coarsen`.
+        """
+        released = self.coarsen(total, people, names)
+        return released if self.mixing is None else correct_counts(released, self.mixing, hidden)
 
     def resample(self, total: Counts, people: Counts, resamples: int, seed: int) -> Counts:
         """Return resampled counts for intervals, drawn from the released ones: exact ones would reveal people.

@@ -116,10 +116,14 @@ REPLY_RISKS = (
         "confusion matrix and score histograms of validation patients, each round",
         lambda policy: (
             _evaluation_limits(policy)
+            + _describe_replaced_outcomes(policy)
             + "; "
             + _limit("validated models", policy.max_rounds_per_run, policy.max_validated_models_per_month)
         ),
-        lambda policy: _table_remains(policy, "round"),
+        lambda policy: (
+            _table_remains(policy, "round")
+            + ("; of outcomes only the replaced ones" if _describe_replaced_outcomes(policy) else "")
+        ),
     ),
     ReplyRisk(
         "test",
@@ -161,6 +165,14 @@ def _changes(policy: SitePolicy) -> bool:
 
 def _name_records(policy: SitePolicy) -> str:
     return ", of changed records" if _changes(policy) else ", of patients' own records"
+
+
+def _describe_replaced_outcomes(policy: SitePolicy) -> str:
+    """Return that outcomes of validation patients are replaced; "" where they are not."""
+    if policy.evaluation == "private" or not policy.replaced_values:
+        return ""
+    share = f"{100 * policy.replaced_values:.3g} % of outcomes"
+    return f"; {share} are replaced once by this hospital and counts are corrected for it"
 
 
 def _describe_learning(policy: SitePolicy) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from client.evaluation.anomaly_scores import Detector
 from client.evaluation.attribution import compute_attributions
+from client.evaluation.changed_validation import change_validation, describe_replaced
 from client.evaluation.evaluate import SiteEvaluation, evaluate_site, require_releasable
 from client.evaluation.latent_view import build_latent_view
 from client.evaluation.predictions import build_predictor, compute_predictions, count_predictions
@@ -21,6 +23,7 @@ from client.site import load_site
 from client.site_context import SiteContext
 from client.training.local_update import load_personal_weights, load_start_weights
 from common.errors import SiteError
+from common.metrics.early_warning import Floats
 from common.metrics.figures import Evaluation
 from common.metrics.table_names import ALL_PATIENTS, personal_table
 from common.replies import FinalTestReply, ValidateReply
@@ -39,15 +42,18 @@ def handle_validate(context: SiteContext, request: ValidateRequest) -> ValidateR
         return validate_privately(context, request)
     loaded = load_model(context, request)
     check_private_evaluation(context, loaded.site, request.config)
-    cohort = loaded.site.validation
-    releasable = require_releasable(cohort, context.policy.min_cell_patients)
+    releasable = require_releasable(loaded.site.validation, context.policy.min_cell_patients)
     rows, hidden = releasable.rows[ALL_PATIENTS], releasable.classes[ALL_PATIENTS]
+    changed = change_validation(context, request.config, loaded.site)
+    cohort = changed.cohort
     logits = compute_predictions(
         build_predictor(loaded.model, request.config, request.latent, bounded=not context.simulated), cohort
     )
     counts = count_predictions(logits, cohort, request.config, rows=rows, hidden=hidden)
-    rules = read_rules(context, request, "validation")
-    total = counts.total if rules is None else rules.coarsen(counts.total, counts.people, counts.names)
+    rules = read_rules(context, request, "validation", changed.mixing)
+    total = counts.total
+    if rules is not None:
+        total = rules.coarsen_validation(total, counts.people, counts.names, hidden)
     patients = cohort.take(rows).people()  # those whose examples are counted, as in the handshake
     return ValidateReply(loaded.site.name, ValidateReport(patients=patients), tables={ALL_PATIENTS: total})
 
@@ -62,12 +68,17 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
     loaded = load_model(context, request)
     check_private_evaluation(context, loaded.site, request.config)
     site, policy = loaded.site, context.policy
-    evaluated = _evaluate(context, request, loaded)
+    changed = change_validation(context, request.config, site)
+    site = replace(site, validation=changed.cohort)
+    loaded = replace(loaded, site=site)
+    evaluated = _evaluate(context, request, loaded, changed.mixing)
     results, tables = dict(evaluated.results), dict(evaluated.tables)
     suppressed = dict(evaluated.suppressed)
-    rules = read_rules(context, request, "test")
+    rules = read_rules(context, request, "test", changed.mixing)
     for note in rules.describe_errors() if rules is not None else ():
         results = add_note(results, note)
+    if changed.mixing is not None and ALL_PATIENTS in results:
+        results |= add_note({ALL_PATIENTS: results[ALL_PATIENTS]}, describe_replaced(policy.replaced_values))
     recalibration, explanation, view = None, None, None
     if ALL_PATIENTS in results:
         if allows(policy, "evaluation.explain"):
@@ -89,7 +100,7 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
         own = evaluated  # where no personal model is kept: the same counts with other errors would be another answer
         if loaded.saved.arrays or context.simulated:
             load_personal_weights(loaded.model, request, loaded.saved)
-            own = _evaluate(context, request, loaded, "personal ")
+            own = _evaluate(context, request, loaded, changed.mixing, "personal ")
         figures = own.results
         if not loaded.saved.arrays:
             figures = add_note(figures, "personal model: this site has none, so the federated one")
@@ -111,7 +122,9 @@ def add_note(results: Mapping[str, Evaluation], note: str) -> dict[str, Evaluati
     return {name: item.model_copy(update={"notes": (*item.notes, note)}) for name, item in results.items()}
 
 
-def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedModel, prefix: str = "") -> SiteEvaluation:
+def _evaluate(
+    context: SiteContext, request: FinalTestRequest, loaded: LoadedModel, mixing: Floats | None, prefix: str = ""
+) -> SiteEvaluation:
     """Return figures and counts of a model as it now is on the site's test patients."""
     predict = build_predictor(loaded.model, request.config, request.latent, bounded=not context.simulated)
     return evaluate_site(
@@ -122,17 +135,21 @@ def _evaluate(context: SiteContext, request: FinalTestRequest, loaded: LoadedMod
         request.threshold,
         minimum=context.policy.min_cell_patients,
         raw=load_site(context, request.config),
-        rules=read_rules(context, request, "test"),
+        rules=read_rules(context, request, "test", mixing),
         prefix=prefix,
     )
 
 
-def read_rules(context: SiteContext, request: ModelRequest, split: str) -> ReleaseRules | None:
-    """Return the rules for an answer about the patients of a split at a hospital; None in a simulation."""
+def read_rules(context: SiteContext, request: ModelRequest, split: str, mixing: Floats | None) -> ReleaseRules | None:
+    """Return the rules for an answer about the patients of a split at a hospital; None in a simulation.
+
+    `mixing`: how outcomes of validation patients were replaced, or None.
+    """
     if context.simulated:
         return None
     register = open_register(context)
     dataset, question = request.config.data.dataset, digest_question(request)
     number = register.count_questions(request.run_id, QUESTION_KINDS[split], question)
     growth = find_error_growth(context.policy, number)
-    return ReleaseRules.from_register(context.policy, register, dataset, request.run_id, split, question, growth)
+    rules = ReleaseRules.from_register(context.policy, register, dataset, request.run_id, split, question, growth)
+    return replace(rules, mixing=mixing)
