@@ -20,9 +20,12 @@ from sites.cohort import Cohort
 
 IMPLAUSIBLE = "policy: the scaling that came is not one of these inputs"
 MAX_SHIFT = 5.0
-"""Largest difference between an agreed mean and this hospital's own, in this hospital's standard deviations."""
+"""Largest difference between an agreed mean and this hospital's own, in the larger of the two standard deviations."""
 MAX_RATIO = 20.0
-"""Largest ratio between an agreed standard deviation and this hospital's own, in either direction."""
+"""Largest ratio between this hospital's own standard deviation and an agreed one."""
+MAX_WIDTH = 1000.0
+"""Largest ratio between an agreed standard deviation and this hospital's own, which is small where few people train:
+values of too few of them are counted as the nearest common one, and two common ones may be neighbours."""
 
 
 LARGEST = 1e12
@@ -97,8 +100,8 @@ def check_base_scaling(base: Scaling, moments: Arrays) -> None:
     varies = (moments["count"] > 1) & (moments["square"] / np.maximum(moments["count"], 1) - own.centre**2 > 0)
     if base.centre.shape != own.centre.shape:
         raise SiteError(f"the scaling is of {base.centre.size} columns, this task has {own.centre.size}")
-    shift = np.abs(base.centre - own.centre) / own.spread
+    shift = np.abs(base.centre - own.centre) / np.maximum(own.spread, base.spread)
     ratio = base.spread / own.spread
-    good = (shift <= MAX_SHIFT) & (ratio <= MAX_RATIO) & (ratio >= 1 / MAX_RATIO)
+    good = (shift <= MAX_SHIFT) & (ratio <= MAX_WIDTH) & (ratio >= 1 / MAX_RATIO)
     if not (good | ~varies).all():
         raise SiteError(IMPLAUSIBLE)
