@@ -18,6 +18,8 @@ from server import app
 from tests import tiny
 from tests.wire import FakeGrid
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 def test_main_reads_the_run_from_the_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []

@@ -30,6 +30,8 @@ from server.canary import ask_sites, run_canary
 from tests import tiny
 from tests.wire import Answer, FakeGrid, Script, change_report, site_script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 PRIVATE: dict[str, Any] = {
     "training__loss": "cross_entropy", "federation__choose": "last", "privacy__delta": 1e-5,
     "privacy__accountant": "rdp", "privacy__sampling": 0.5,
@@ -71,7 +73,7 @@ def ask(config: RunConfig, *scripts: Script) -> dict[str, Any]:
 
 def test_every_site_answers_twice_and_is_ready(sites: dict[str, Site]) -> None:
     grid = FakeGrid([site_script(site) for site in sites.values()])
-    config = tiny.run_config(federation__connect_timeout=60.0)  # the first step of a process loads libraries
+    config = tiny.run_config()
     answer = ask_sites(grid, config, lambda event: None, lambda: None)
     assert list(answer["sites"]) == ["north", "south"]
     assert (answer["missing"], answer["problems"]) == ({}, [])
@@ -232,7 +234,7 @@ def test_sites_that_are_registered_are_waited_for_and_named(sites: dict[str, Sit
 def test_a_folder_that_is_made_for_a_canary_gets_one(sites: dict[str, Site], tmp_path: Path) -> None:
     RunFolder(tmp_path).canary.write_text("{}")
     grid = FakeGrid([site_script(site) for site in sites.values()])
-    app.run_federation(grid, tiny.run_config(federation__connect_timeout=60.0), tmp_path)
+    app.run_federation(grid, tiny.run_config(), tmp_path)
     assert list(json.loads(RunFolder(tmp_path).canary.read_text())["sites"]) == ["north", "south"]
     assert json.loads(RunFolder(tmp_path).server_done.read_text()) == {"status": "complete", "error": None}
     assert not RunFolder(tmp_path).checkpoints.exists()

@@ -21,6 +21,8 @@ from server.grid import PackingGrid, prepare_grid
 from tests import tiny
 from tests.wire import FakeGrid
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 WEIGHTS = {"w": np.arange(6, dtype=np.float32)}
 
 

@@ -22,6 +22,8 @@ from server import app, initial_model
 from tests import tiny
 from tests.wire import FakeGrid, site_script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 Weights = dict[str, np.ndarray]
 
 

@@ -14,12 +14,15 @@ from client.site import Site
 from common import messages
 from common.errors import EngineError
 from common.requests import Request
-from server import exchange, strategies
+from server import strategies
 from server.phases import train
 from tests import tiny
+from tests.server.conftest import WaitingClock
 from tests.server.phases.memory_runs import fails_in, lead, lines, outcome
 from tests.server.test_resume import OPTIONS, in_round, results, run, run_config, without_clock
 from tests.wire import FakeGrid, Script, site_script
+
+pytestmark = pytest.mark.usefixtures("waiting_clock")
 
 NAMES = ("east", "north", "south", "up", "west")
 
@@ -215,24 +218,9 @@ def test_a_site_whose_process_died_is_asked_for_the_validation_alone(sites: dict
     assert grid.pushed.count((2, "evaluate")) == 2  # and the last round's
 
 
-class Clock:
-    """A clock that only waiting moves, so that no site is late because the machine is busy."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds + 1e-3
-
-
 def test_a_silent_site_is_lost_for_both_after_twice_the_time(
-    sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sites: dict[str, Site], tmp_path: Path, waiting_clock: WaitingClock
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr(exchange, "time", clock)
     north, south = scripts(sites, "north", "south")
     south = fails_in(south, lambda request: None, "train", {2})
     config = tiny.run_config(federation__rounds=3, federation__round_timeout=40.0)
@@ -241,7 +229,7 @@ def test_a_silent_site_is_lost_for_both_after_twice_the_time(
     assert first["lost"] == {"south": "validation: no answer within 80 s"}
     assert second["lost"] == {"south": "no answer within 80 s"}
     assert third["lost"] == {}
-    assert 80 <= clock.now < 82
+    assert 80 <= waiting_clock.now < 82
 
 
 def test_a_lost_validation_ends_a_run_that_stops_then_before_the_next_round_counts(

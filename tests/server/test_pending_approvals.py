@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +16,11 @@ from server import pending_approvals
 from server.events import Event, WaitingEvent
 from server.phases.handshake import run_handshake
 from tests import tiny
+from tests.server.conftest import WaitingClock
 from tests.server.phases.memory_runs import hello, quiet
 from tests.wire import Answer, FakeGrid, Script
+
+pytestmark = pytest.mark.usefixtures("waiting_clock")
 
 PENDING = f"{WAITS_FOR_APPROVAL}: somebody at this hospital must approve the configuration 0123456789ab"
 DECLINED = "policy: somebody at this hospital has declined this run"
@@ -50,10 +52,9 @@ def shake(scripts: list[Script], heard: list[Event] | None = None, **settings: A
     return sorted(federation.reports), refused
 
 
-def test_without_a_deadline_a_run_goes_on_and_names_who_must_approve() -> None:
-    start = time.monotonic()
+def test_without_a_deadline_a_run_goes_on_and_names_who_must_approve(waiting_clock: WaitingClock) -> None:
     assert shake([hello("north"), hesitating("south", 1)]) == (["north"], {"south": PENDING})
-    assert time.monotonic() - start < 2
+    assert waiting_clock.now < 1
 
 
 def test_a_hospital_that_approves_in_time_takes_part() -> None:
@@ -64,17 +65,15 @@ def test_a_hospital_that_approves_in_time_takes_part() -> None:
     assert waiting[0].to_dict()["approval"] == ["south"]
 
 
-def test_after_the_deadline_the_run_goes_on_without_it() -> None:
-    start = time.monotonic()
+def test_after_the_deadline_the_run_goes_on_without_it(waiting_clock: WaitingClock) -> None:
     assert shake([hello("north"), hesitating("south", 10**6)], approval_timeout=0.5) == (["north"], {"south": PENDING})
-    assert 0.5 <= time.monotonic() - start < 5
+    assert 0.5 <= waiting_clock.now < 2
 
 
-def test_a_hospital_that_declines_is_not_waited_for() -> None:
+def test_a_hospital_that_declines_is_not_waited_for(waiting_clock: WaitingClock) -> None:
     scripts = [hello("north"), hesitating("south", 1, PENDING, lambda: hesitating("south", 10**6, DECLINED))]
-    start = time.monotonic()
     assert shake(scripts, approval_timeout=60.0) == (["north"], {"south": DECLINED})
-    assert time.monotonic() - start < 20
+    assert waiting_clock.now < 20
 
 
 def test_a_named_hospital_is_waited_for_and_the_run_fails_by_name() -> None:

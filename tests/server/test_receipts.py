@@ -16,8 +16,11 @@ from server import receipts
 from server.events import SentAgainEvent
 from server.exchange import Expected, Step, send_and_collect
 from tests import tiny
+from tests.server.conftest import WaitingClock
 from tests.server.phases.memory_runs import hello
 from tests.wire import FakeGrid
+
+pytestmark = pytest.mark.usefixtures("waiting_clock")
 
 
 class LossyGrid(FakeGrid):
@@ -104,13 +107,11 @@ def test_another_node_cannot_answer(two: Any) -> None:
     assert (answers, lost, events) == (["south"], {"north": "no answer within 0.5 s"}, [])
 
 
-def test_a_busy_node_is_asked_once_and_nothing_is_sent_again(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
+def test_a_busy_node_is_asked_once_and_nothing_is_sent_again(two: Any, waiting_clock: WaitingClock) -> None:
     first = two[0]
 
     def slow(request: Any) -> Any:
-        time.sleep(0.2)
+        waiting_clock.sleep(0.2)
         return first(request)
 
     grid = LossyGrid([slow, two[1]])

@@ -26,6 +26,8 @@ from tests import tiny
 from tests.server.hostile_replies import MARKUP, counts_times, edit, having, run_with, tables_as, without
 from tests.wire import Answer, FakeGrid, site_script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:

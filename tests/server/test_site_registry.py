@@ -24,6 +24,8 @@ from server.superlink import Connection
 from tests import tiny
 from tests.wire import FakeGrid, site_script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:

@@ -32,6 +32,8 @@ from tests import tiny
 from tests.server.test_strategies import w
 from tests.wire import Answer, FakeGrid, Script, build_request, over_the_wire
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:

@@ -22,6 +22,8 @@ from server import strategies
 from tests import tiny
 from tests.wire import FakeGrid, build_request
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 def w(*values: float) -> Weights:
     return {"w": np.array(values, np.float32)}

@@ -23,6 +23,8 @@ from server.weights import cap_shares, compute_weights
 from tests import tiny
 from tests.wire import FakeGrid, Script, change_report, site_script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 COUNTS = {
     "north": SplitCounts(patients=3, examples=900, classes=(900,)),
     "south": SplitCounts(patients=6, examples=60, classes=(60,)),

@@ -20,6 +20,8 @@ from tests import tiny
 from tests.server.phases.test_scaling import VITALS
 from tests.wire import FakeGrid, site_script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 TASK = replace(VITALS, features=("bp", "lab", "diabetes"), binary_features=("diabetes",), utility=False)
 NAMES = ("east", "north")
 

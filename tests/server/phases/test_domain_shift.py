@@ -27,6 +27,8 @@ from tests import tiny
 from tests.server.phases.test_scaling import vitals
 from tests.wire import FakeGrid, build_request, site_script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 @pytest.fixture(name="sites")
 def _sites(monkeypatch: pytest.MonkeyPatch) -> dict[str, Site]:

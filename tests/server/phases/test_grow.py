@@ -25,6 +25,8 @@ from tests import tiny
 from tests.server.phases.memory_runs import lead, lines, quiet, scored, scripts
 from tests.wire import FakeGrid
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 def tree_config(**more: Any) -> RunConfig:
     options = {"trees": 6, "depth": 2, "bins": 8, "sample": 1.0, "columns": 1.0, "min_people": 0.0}

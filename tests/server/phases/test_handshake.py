@@ -15,8 +15,11 @@ from server.events import Event, WaitingEvent
 from server.phases import handshake
 from server.phases.handshake import run_handshake
 from tests import tiny
+from tests.server.conftest import WaitingClock
 from tests.server.phases.memory_runs import hello, lead, outcome, quiet
 from tests.wire import Answer, FakeGrid, Script, change_json
+
+pytestmark = pytest.mark.usefixtures("waiting_clock")
 
 
 def test_two_sites_of_one_name_are_refused_before_training() -> None:
@@ -93,16 +96,13 @@ def test_a_site_whose_hello_is_broken_does_not_take_part() -> None:
 
 
 @pytest.mark.parametrize("fixed", [True, False])
-def test_nobody_comes(fixed: bool) -> None:
-    import time
-
+def test_nobody_comes(fixed: bool, waiting_clock: WaitingClock) -> None:
     grid = FakeGrid([])
     grid.fixed_nodes = fixed
     heard: list[Event] = []
-    began = time.monotonic()
     with pytest.raises(EngineError, match=r"0 of 1 sites came \(no site is connected"):
         run_handshake(grid, tiny.run_config(federation__connect_timeout=0.5), heard.append)
-    assert time.monotonic() - began < 2
+    assert waiting_clock.now < 1
     assert len(heard) <= 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from copy import copy
 from pathlib import Path
@@ -17,14 +16,17 @@ from common import messages
 from common.config import RunConfig
 from common.errors import ConfigError, EngineError
 from common.requests import Request
-from server import app, exchange
+from server import app
 from server.events import Event, WaitingEvent
 from server.losses import describe_rounds
 from server.phases import handshake
 from server.phases.handshake import run_handshake
 from server.phases.train import draw_sites
 from tests import tiny
+from tests.server.conftest import WaitingClock
 from tests.wire import KINDS, Answer, FakeGrid, Script, site_script
+
+pytestmark = pytest.mark.usefixtures("waiting_clock")
 
 
 @pytest.fixture
@@ -65,24 +67,30 @@ def fails(request: Request) -> Answer:
 # Who is waited for.
 
 
-def test_a_slow_site_is_waited_for_unless_a_quorum_is_set(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_a_slow_site_is_waited_for_unless_a_quorum_is_set(
+    sites: dict[str, Site], tmp_path: Path, waiting_clock: WaitingClock
+) -> None:
     north, south, west = scripts(sites)
 
-    def slow(request: Request) -> Answer:
-        time.sleep(0.4)
-        return west(request)
+    class SlowGrid(FakeGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+            wanted = list(message_ids)
+            training = {name for name in wanted if self._waiting[name].metadata.message_type == "train"}
+            slow = {name for name in training if self._waiting[name].metadata.dst_node_id == 3}
+            return super().pull_messages([name for name in wanted if name not in slow or waiting_clock.now > 110])
 
     last = {"federation__rounds": 1, "federation__choose": "last"}
-    run(FakeGrid([north, south, in_round(west, "train", [1], slow)]), tiny.run_config(**last), tmp_path / "all")
+    run(SlowGrid([north, south, west]), tiny.run_config(**last), tmp_path / "all")
+    assert 110 < waiting_clock.now < 120  # round_timeout is 120 s
     assert lines(tmp_path / "all")[0]["lost"] == {}
     quorum = tiny.run_config(**last, federation__quorum=2, federation__quorum_seconds=0.1)
-    start = time.monotonic()
+    start = waiting_clock.now
     run(FakeGrid([north, south, in_round(west, "train", [1], lambda _: None)]), quorum, tmp_path / "two")
     assert lines(tmp_path / "two")[0]["lost"] == {"west": "no answer within 0.1 s after 2 sites had answered"}
     assert read(tmp_path / "two")["partial"] == {
         "west": "missed 1 of 1 rounds: no answer within 0.1 s after 2 sites had answered in round 1"
     }
-    assert time.monotonic() - start < 60  # round_timeout is 120 s
+    assert 0.1 <= waiting_clock.now - start < 1
 
 
 def test_a_quorum_is_not_below_the_minimum() -> None:
@@ -90,17 +98,18 @@ def test_a_quorum_is_not_below_the_minimum() -> None:
         tiny.run_config(federation__quorum=2, federation__min_sites=3)
 
 
-def test_it_is_reported_who_is_awaited(sites: dict[str, Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "AWAIT_SECONDS", 0.2)
+def test_it_is_reported_who_is_awaited(sites: dict[str, Site], tmp_path: Path) -> None:
     north, south, west = scripts(sites)
     silent = [in_round(each, "train", [1], lambda _: None) for each in (south, west)]
-    config = tiny.run_config(federation__rounds=1, federation__round_timeout=2.0, federation__choose="last")
+    config = tiny.run_config(federation__rounds=1, federation__choose="last")
     events = run(FakeGrid([north, *silent]), config, tmp_path)
     heard = [event for event in events if event["event"] == "awaited" and event["phase"] == "train"]
     assert {(event["phase"], event["round"], tuple(event["sites"])) for event in heard} == {
         ("train", 1, ("south", "west"))
     }
-    assert 1 <= len(heard) <= 4  # each time that the wait has doubled
+    seconds = [event["seconds"] for event in heard]  # after 10 s, and each time that the wait has doubled, up to 120 s
+    assert len(seconds) == 4
+    assert seconds == pytest.approx([10, 20, 40, 80], rel=0.15)  # as finely as it looks
 
 
 class LateGrid(FakeGrid):

@@ -19,6 +19,8 @@ from sites.cohort import Cohort
 from tests import tiny
 from tests.wire import FakeGrid, change_report, site_script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 LABELS = Task("labels", "multilabel", ("A", "B", "C"), ("a", "b", "c"), 0, 0, 0.0, ("u", "v"), ())
 
 

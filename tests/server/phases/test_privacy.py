@@ -24,6 +24,8 @@ from server import app
 from tests import tiny
 from tests.wire import FakeGrid, Script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 @pytest.fixture(autouse=True)
 def _sites(monkeypatch: pytest.MonkeyPatch) -> Any:

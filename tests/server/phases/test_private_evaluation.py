@@ -24,6 +24,8 @@ from tests import tiny
 from tests.server.phases.test_privacy import failing
 from tests.wire import FakeGrid, Script, change_report
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 DELTA = 1e-3
 PARTS = (0,) * 5 + (1,) * 40 + (2,) * 60
 

@@ -20,6 +20,8 @@ from tests import tiny
 from tests.server.phases.memory_runs import fails_in, lead, lines, quiet, scripts
 from tests.wire import Answer, FakeGrid, Script, change_report
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 def constant(value: np.ndarray) -> Counts:
     return Counts(value, np.zeros((3, 2, 64), np.int64), np.zeros(()))

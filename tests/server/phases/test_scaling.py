@@ -31,6 +31,8 @@ from sites.cohort import Cohort
 from tests import tiny
 from tests.wire import FakeGrid, Script, site_script
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 VITALS = Task(
     "vitals", "multiclass", ("quiet", "event"), ("q", "e"), 0, 0, 0.0, ("bp", "lab"), (), True, True, utility=True
 )

@@ -16,6 +16,8 @@ from tests import tiny
 from tests.server.phases.memory_runs import hello, lead, lines, quiet, scored, scripts
 from tests.wire import FakeGrid
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 @pytest.mark.parametrize(
     ("north", "south", "patience", "trained", "best"),

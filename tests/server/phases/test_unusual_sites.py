@@ -23,6 +23,8 @@ from tests import tiny
 from tests.server.phases.memory_runs import fails_in, hello, lead, lines, outcome, quiet, scripts, strictly
 from tests.wire import FakeGrid
 
+pytestmark = pytest.mark.usefixtures("waiting_clock")
+
 
 def test_nothing_to_train_on_anywhere(tmp_path: Path) -> None:
     none = SplitCounts(patients=0, examples=0, classes=(0, 0, 0))
