@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tornado")
 
+from experiments.monitor import pool
 from experiments.monitor.decisions import Limits
 from experiments.monitor.patient import PatientStream, Work
 from experiments.monitor.pool import MAX_AGE_SECONDS, Load, Worker, join_gap
@@ -19,11 +20,12 @@ from experiments.monitor.worker import merge_packets
 from tests.experiments.monitor.conftest import heartbeats
 
 RATE = 250.0
+NOW = 1000.0
 
 
 def piece(stream: int, position: int, size: int = 250, age: float = 0.0, restart: bool = False) -> Work:
     samples = np.full((size, 1), float(position), np.float32)
-    return Work(stream, RATE, ("II",), samples, position, restart, time.monotonic() - age)
+    return Work(stream, RATE, ("II",), samples, position, restart, NOW - age)
 
 
 def idle_worker() -> Worker:
@@ -34,7 +36,10 @@ def idle_worker() -> Worker:
     return own
 
 
-def test_the_oldest_work_is_shed_and_counted_by_stream(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_oldest_work_is_shed_and_counted_by_stream(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: NOW))  # no work ages while it is queued
     own = idle_worker()
     with caplog.at_level(logging.WARNING, logger="wardround.monitor"):
         for age in (4.9, 3.0, 0.5):

@@ -20,7 +20,7 @@ def test_alerts_and_acknowledgements_survive_a_restart(tmp_path: Path) -> None:
     store.add(storing.ACKNOWLEDGE, ("ada", 1001.0, 1))
     store.add(storing.ACKNOWLEDGE, ("bob", 1002.0, 1))
     store.add(storing.INSERT_AUDIT, (1001.0, "ada", "acknowledge", "alert 1"))
-    assert store.flush()
+    assert store.flush(60)
     store.close()
     again = Store(tmp_path / "monitor.sqlite")
     (alert,) = again.read_alerts()
@@ -39,10 +39,10 @@ def test_a_locked_file_loses_nothing(tmp_path: Path) -> None:
     for i in range(100):
         store.add(storing.INSERT_BEAT, ("bed-1", 60.0 * i, float(i), "N", 0.0))
         store.add(storing.INSERT_MINUTE, ("bed-1", i // 10, "N"))
-    assert not store.flush(3.5)
+    assert not store.flush(60)  # until the first attempt has failed
     assert store.failures > 0
     other.execute("ROLLBACK")
-    assert store.flush(10)
+    assert store.flush(60)
     assert store.read_minutes("bed-1", 8) == [(8, "N", 10), (9, "N", 10)]
     assert other.execute("SELECT count(*) FROM beat").fetchone() == (100,)
     other.close()
@@ -55,7 +55,7 @@ def test_old_beats_are_deleted_and_minutes_stay(tmp_path: Path) -> None:
         store.add(storing.INSERT_BEAT, ("bed-1", wall, 0.0, "N", 0.0))
         store.add(storing.INSERT_MINUTE, ("bed-1", int(wall // 60), "N"))
     store.delete_old_beats()
-    assert store.flush()
+    assert store.flush(60)
     reader = sqlite3.connect(tmp_path / "monitor.sqlite")
     assert reader.execute("SELECT count(*) FROM beat").fetchone() == (1,)
     assert reader.execute("SELECT count(*) FROM minute").fetchone() == (2,)
