@@ -136,7 +136,7 @@ class Server:
         if not body:
             return
         if fault == "silent":
-            self.hold.wait(10)
+            self.hold.wait(120)
             return
         half = len(content[start:]) // 2
         if fault == "break":
@@ -154,7 +154,7 @@ class Server:
         elif fault == "pause":
             request.wfile.write(content[start : start + half])
             request.wfile.flush()
-            self.hold.wait(10)
+            self.hold.wait(120)
         else:
             request.wfile.write(content[start : start + size])
         if fault in ("no length", "says more"):

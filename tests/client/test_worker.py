@@ -144,7 +144,7 @@ def test_the_worker_serves_until_the_channel_closes(monkeypatch: pytest.MonkeyPa
         kinds.append(receive_parcel(here).kind)
     assert kinds.index("ready") < kinds.index("reply")
     here.close()
-    thread.join(5)
+    thread.join(120)
     assert not thread.is_alive()
     assert len(forgotten) == 2  # a new run, and data that no run needs any more
 
@@ -156,7 +156,7 @@ def test_an_idle_worker_forgets_the_patients(monkeypatch: pytest.MonkeyPatch, fo
     while not forgotten:
         threading.Event().wait(0.01)
     here.close()
-    thread.join(5)
+    thread.join(120)
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def test_a_worker_that_dies_loses_its_message_alone(worker: WorkerProcess) -> No
 def test_a_worker_that_ends_between_requests_is_started_again(worker: WorkerProcess) -> None:
     pid = worker.ask(Parcel("request")).fields["pid"]
     os.kill(int(pid), 9)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while worker.pid in (pid, None):
         worker.keep_running()
         assert time.monotonic() < deadline

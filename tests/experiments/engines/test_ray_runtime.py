@@ -34,7 +34,7 @@ def main(grid, context):
             time.sleep(0.1)
         for number in range(2):
             sent = [Message(RecordDict(), node, "train", group_id=str(number)) for node in nodes]
-            said = [dict(reply.content["c"]) for reply in grid.send_and_receive(sent, timeout=60)]
+            said = [dict(reply.content["c"]) for reply in grid.send_and_receive(sent, timeout=300)]
             with (out / "events.jsonl").open("a") as file:
                 file.write(json.dumps({"round": number, "said": said}) + "\\n")
         status = {"status": "complete", "error": None}

@@ -149,14 +149,18 @@ def test_no_list_is_one_clear_line(server: Server, tmp_path: Path) -> None:
 def test_at_most_the_agreed_number_of_connections(server: Server, tmp_path: Path) -> None:
     server.files = {f"{i:03}.hea": b"x" * i for i in range(30)}
     server.sums()
-    here, most, lock = set(), [0], threading.Lock()
+    here, most, lock, three = set(), [0], threading.Lock(), threading.Event()
     plain = server.answer
 
     def count(request: BaseHTTPRequestHandler, body: bool) -> None:
         with lock:
             here.add(request)
             most[0] = max(most[0], len(here))
-        time.sleep(0.005)
+            if most[0] == 3:
+                three.set()
+        if request.command == "GET" and request.path.endswith(".hea"):
+            three.wait(60)  # until there are as many as are agreed
+        time.sleep(0.005)  # another one would come by now
         with lock:
             here.discard(request)  # before the answer: only then may the next one ask
         plain(request, body)
@@ -164,7 +168,7 @@ def test_at_most_the_agreed_number_of_connections(server: Server, tmp_path: Path
     server.answer = count  # type: ignore[method-assign]
     done = get(server, tmp_path, policy=RetryPolicy(**{**vars(POLICY), "threads": 3}))
     assert done.fetched == 30
-    assert 2 <= most[0] <= 3
+    assert most[0] == 3
 
 
 def test_two_at_once_do_not_write_over_one_another(server: Server, tmp_path: Path) -> None:
@@ -201,9 +205,9 @@ def test_an_interrupt_ends_it_at_once_and_keeps_what_came(server: Server, tmp_pa
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fetch.fetch_data_set(
-            SOURCE, CARD, tmp_path, base=server.base, on_event=report_event, policy=RetryPolicy(threads=2, read=30)
+            SOURCE, CARD, tmp_path, base=server.base, on_event=report_event, policy=RetryPolicy(threads=2, read=120)
         )
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 30  # the server is silent for longer
     assert not (tmp_path / "100.dat").exists()
     server.always.clear()
     assert get(server, tmp_path).failed == {}
@@ -225,7 +229,7 @@ def test_a_process_that_is_killed_leaves_whole_files_and_the_next_goes_on(server
     folder = tmp_path / "new"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, server.base, str(folder)])
     part = folder / "100.dat.part"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (part.exists() and part.stat().st_size > 10_000):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

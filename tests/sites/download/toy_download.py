@@ -23,7 +23,7 @@ SOURCE = Download(
     wanted=("*.hea", "*.dat", "LICENSE.txt"),
     parts={"100": ("sub/*",), "500": ("extra/*",)},
 )
-POLICY = RetryPolicy(connect=2, read=2, attempts=3, backoff=0.001, max_wait=5)
+POLICY = RetryPolicy(connect=60, read=60, attempts=3, backoff=0.001, max_wait=5)
 
 
 def get(server: Server, folder: Path, events: list[dict[str, Any]] | None = None, **more: Any) -> fetch.FetchResult:
