@@ -11,6 +11,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ def all_commands(page: Path) -> list[str]:
     return commands_in_blocks(text) + commands_in_sentences(text)
 
 
+@cache
+def build_program() -> click.Command:
+    """Return the program's command; building it takes long."""
+    return typer.main.get_command(app)
+
+
 def parse(command: str) -> dict[str, Any]:
     """Return the options and arguments that a command line gives, by name, with their values.
 
@@ -76,7 +83,7 @@ def parse(command: str) -> dict[str, Any]:
     words = [word for before, word in zip(["", *words], words, strict=False) if "|" not in (before, word)]
     arguments = [word[word.count("[") > word.count("]") or word.startswith("[-") :] for word in words]
     arguments = [word[:-1] if word.count("]") > word.count("[") else word for word in arguments]
-    current: click.Command = typer.main.get_command(app)
+    current = build_program()
     context = click.Context(current, info_name="wardround")
     while isinstance(current, click.Group) and arguments and not arguments[0].startswith("-"):
         subcommand = current.get_command(context, name := arguments.pop(0))

@@ -23,7 +23,7 @@ print("torch._dynamo.eval_frame" in sys.modules)
 
 def run(code: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600, check=True
     )
     return result.stdout.strip()
 

@@ -324,6 +324,6 @@ def test_a_restarted_client_continues_with_the_same_weights(site: Site, tmp_path
     kept = at(tmp_path / "one").read(2)
     assert kept is not None
     command = [sys.executable, "-c", PROCESS, str(tmp_path / "two")]
-    fresh = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    fresh = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
     assert fresh.stdout.split() == [digest_weights(here.weights), digest_weights(kept)]
     assert digest_weights(kept) != digest_weights(at(tmp_path / "one").read(1) or {})
