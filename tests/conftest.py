@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from common import noise
 from sites.ecg.simulate import hospitals as generator
@@ -27,6 +28,17 @@ from sites.ecg.simulate.profiles import default_profiles
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 11
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+
+
+# the same examples each time, however long one of them takes; WARDROUND_TEST_DRAW draws others
+settings.register_profile(
+    "tests",
+    derandomize="WARDROUND_TEST_DRAW" not in os.environ,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 
 def pytest_configure() -> None:
