@@ -58,17 +58,32 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def fix_draws(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Draw secrets, names of runs and private noise from a name instead of the system's random numbers."""
+    digest = hashlib.sha256(f"{name} {os.environ.get('WARDROUND_TEST_DRAW', '')}".encode()).digest()
+    stream = np.random.default_rng(np.frombuffer(digest, np.uint32))
+    monkeypatch.setattr(secrets, "token_hex", lambda count=32: stream.bytes(count).hex())
+    monkeypatch.setattr(secrets, "randbits", lambda count: int.from_bytes(stream.bytes(16), "big") >> (128 - count))
+    monkeypatch.setattr(noise, "os", SimpleNamespace(urandom=stream.bytes))
+
+
 @pytest.fixture(autouse=True)
 def _fixed_secrets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw secrets, names of runs and private noise from the test's name, so that no test depends on chance.
 
     WARDROUND_TEST_DRAW gives other draws: a test that fails with one of them is too narrow.
     """
-    digest = hashlib.sha256(f"{request.node.nodeid} {os.environ.get('WARDROUND_TEST_DRAW', '')}".encode()).digest()
-    stream = np.random.default_rng(np.frombuffer(digest, np.uint32))
-    monkeypatch.setattr(secrets, "token_hex", lambda count=32: stream.bytes(count).hex())
-    monkeypatch.setattr(secrets, "randbits", lambda count: int.from_bytes(stream.bytes(16), "big") >> (128 - count))
-    monkeypatch.setattr(noise, "os", SimpleNamespace(urandom=stream.bytes))
+    fix_draws(monkeypatch, request.node.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Draw from the fixture's name where several tests share a fixture, whichever of them comes first."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        fix_draws(patch, f"{request.node.nodeid} {fixturedef.argname} {getattr(request, 'param', '')}")
+        return (yield)
 
 
 @pytest.fixture(scope="session")
