@@ -18,7 +18,7 @@ from experiments.report.plots.drawing import Draw, Plot
 from experiments.report.plots.rounds import draw_training_curves
 from experiments.report.plots.sites import draw_forest_plot
 from experiments.report.reference_gaps import describe_reference_gaps
-from experiments.report.text import findings
+from experiments.report.text import findings, transfers
 from experiments.report.text.formatting import flatten_settings
 
 
@@ -75,14 +75,26 @@ SECTIONS = (
         "Domain shift",
         lambda report: bool(report.shift and (report.shift.pairs or report.shift.lost)),
     ),
-    Section("transfer", "Transfer between hospitals", "Transfer", lambda report: bool(report.transfers)),
+    Section(
+        "transfer",
+        "Transfer between hospitals",
+        "Transfer",
+        lambda report: bool(report.transfers),
+        build=lambda report: {"summarise": transfers.summarise_transfers, "causes": transfers.CAUSES},
+    ),
     Section(
         "recalibration",
         "Recalibration at each hospital",
         "Recalibration",
         lambda report: bool(report.federated and report.federated.recalibration),
     ),
-    Section("left_out", "Leave one hospital out", "Leave one out", lambda report: bool(report.left_out)),
+    Section(
+        "left_out",
+        "Leave one hospital out",
+        "Leave one out",
+        lambda report: bool(report.left_out),
+        build=lambda report: {"summary": transfers.summarise_left_out(report.left_out, report.data.site_kind)},
+    ),
     Section("training", "Training", plots={"curves": draw_training_curves}),
     Section("privacy", "Privacy", applies=lambda report: bool(report.privacy or report.evaluation_privacy)),
     Section("hospital_details", "Details of each hospital", "Hospital details"),
