@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.percent import format_percent
+
 DIGITS = 3
 """Significant digits of medians and quartiles."""
 
@@ -31,7 +33,7 @@ def format_people(number: int, people: int, floor: int) -> str:
         return f"<{floor}"
     if people - number < floor and people > number:
         return f">{people - floor}"
-    return f"{number} ({100 * number / people:.0f}%)"
+    return f"{number} ({format_percent(number / people)})"
 
 
 def format_quartiles(low: float, middle: float, high: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from common.metrics.merged_scores import MERGED, WHY_MERGED, read_merged_classes
 from common.metrics.table_names import ALL_PATIENTS
+from common.percent import format_hundred, format_percent
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import Data, Notice
 from experiments.report.text.many_hospitals import list_some
@@ -102,9 +103,9 @@ def collect_selection_notices(
         notices.append(Notice(level="warning", text=text))
     if share := _measure_rare_event(outcome, rule in ("auto", "likelier") and two_classes and not task.get("anomaly")):
         text = (
-            f"No threshold was chosen on validation patients, and the event is rare ({100 * share:.1f} of 100 test "
-            "examples): it is predicted only from a probability of 50 %, which few reach. Set sites.validation above 0 "
-            "and leave evaluation.threshold out, or name a rule there."
+            f"No threshold was chosen on validation patients, and the event is rare ({format_hundred(share)} of 100 "
+            "test examples): it is predicted only from a probability of 50%, which few reach. Set sites.validation "
+            "above 0 and leave evaluation.threshold out, or name a rule there."
         )
         notices.append(Notice(level="warning", text=text))
     validated = [line["validation"] for line in rounds if line.get("validation")]
@@ -121,8 +122,8 @@ def collect_selection_notices(
     waited = len(rounds) - int(outcome.get("chosen") or 0) >= (config.get("federation", {}).get("patience") or 0) > 0
     if not waited and (fall := measure_last_fall(list_losses_by_round(rounds))) is not None:
         text = (
-            f"The training loss was still falling at the last round, by {100 * fall:.0f} % over the last fifth of the "
-            f"{len(rounds)} rounds: the model has probably not learned all it can. Train for more rounds "
+            f"The training loss was still falling at the last round, by {format_percent(fall)} over the last fifth of "
+            f"the {len(rounds)} rounds: the model has probably not learned all it can. Train for more rounds "
             "(federation.rounds) or with a higher learning rate (training.lr)."
         )
         notices.append(Notice(level="warning", text=text))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.metrics.figures import FEW_PATIENTS
+from common.percent import format_percent
 from experiments.report.document.report import Report
 from experiments.report.pages.sections import HOSPITAL_TEMPLATES, draw_plots, list_plots, list_sections
 from experiments.report.pages.site_words import name_sites
@@ -60,7 +61,8 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
             name_section=lambda title: _name_sites(title, report.data.site_kind),
             section_data={section.id: section.build(report) for section in sections},
             hospital_templates=HOSPITAL_TEMPLATES,
-            plots=dict.fromkeys(list_plots(), "") | {name: Markup(plot.svg) for name, plot in plots.items()},
+            plots=dict.fromkeys(list_plots(), "")
+            | {name: Markup(plot.page or plot.svg) for name, plot in plots.items()},
             **build_page_context(report, report.run.title or report.run.name),
         )
     )
@@ -104,6 +106,7 @@ def build_page_context(report: Report, title: str) -> dict[str, Any]:
         "page_title": title,
         "report": report,
         "formatting": formatting,
+        "percent": format_percent,
         "metric_title": formatting.metric_title(report.metric),
         "tags": [(level, tag) for level, tag in formatting.NOTICE_TAGS.items() if report.has(level)],
         "few_patients": FEW_PATIENTS,

@@ -26,17 +26,15 @@ from experiments.report.plots.drawing import (
     RULE,
     SERIES,
     Plot,
-    add_legend,
-    create_canvas,
     finish_plot,
     plot_style,
 )
+from experiments.report.plots.tiles import add_tile_legend, create_tiles, cut_tiles
 from experiments.report.text.formatting import format_number, make_cell
 
 if TYPE_CHECKING:
-    from experiments.report.plots.drawing import Axes, Canvas
+    from experiments.report.plots.drawing import Axes
 
-MAX_COLUMNS = 5
 MAX_SITES = 40
 """Of more hospitals than this, those with the greatest expected calibration error are drawn."""
 MAX_LOG_ODDS = 8.0
@@ -110,12 +108,11 @@ def draw_decision_curves(report: Report) -> Plot | None:
     if not any(_list_curve_points(panel) for panel in panels):
         return None
     with plot_style():
-        canvas, axes, columns = _create_grid(len(panels), 1.35, legend_rows=2)
+        canvas, axes = create_tiles(len(panels), legend_rows=2)
         descriptions = []
-        for number, (panel, here) in enumerate(zip(panels, axes, strict=True)):
+        for panel, here in zip(panels, axes, strict=True):
             _draw_title(here, panel)
-            lowest = number + columns >= len(panels)
-            _label_axes(here, lowest, "probability threshold (%)", "net benefit" if number % columns == 0 else "")
+            _label_axes(here, "probability threshold (%)", "net benefit")
             descriptions.append(_draw_net_benefit(here, panel))
             here.locator_params(axis="y", nbins=4)
         line = {"color": FEDERATED, "lw": 1.8}
@@ -129,9 +126,10 @@ def draw_decision_curves(report: Report) -> Plot | None:
                 **line,
                 "ls": (0, (3, 1)),
             }
-        _add_legend(canvas, entries)
+        add_tile_legend(canvas, entries)
         title = f"Decision curve of the event, {ALL_HOSPITALS} and each{_describe_omitted(omitted)}"
-        return finish_plot(canvas, report, "decision", title, "; ".join(descriptions))
+        plot = finish_plot(canvas, report, "decision", title, "; ".join(descriptions))
+        return cut_tiles(plot, report, "decision", descriptions, entries)
 
 
 def _draw_reliability_panels(report: Report, name: str, title: str, panels: Sequence[Panel]) -> Plot | None:
@@ -140,16 +138,15 @@ def _draw_reliability_panels(report: Report, name: str, title: str, panels: Sequ
         return None
     styles = _choose_styles(report, panels[0].classes) if len(panels[0].classes) > 1 else {}
     with plot_style():
-        canvas, axes, columns = _create_grid(len(panels), 1.7, legend_rows=math.ceil((len(styles) or 1) / 3) + 1)
+        canvas, axes = create_tiles(len(panels), legend_rows=math.ceil((len(styles) or 1) / 3) + 1)
         descriptions = []
-        for number, (panel, here) in enumerate(zip(panels, axes, strict=True)):
-            first, lowest = number % columns == 0, number + columns >= len(panels)
+        for panel, here in zip(panels, axes, strict=True):
             _draw_title(here, panel)
             here.plot([-MAX_LOG_ODDS, MAX_LOG_ODDS], [-MAX_LOG_ODDS, MAX_LOG_ODDS], color=MUTED, lw=0.9, ls=DASHED)
             descriptions.append(f"{panel.name}: {_draw_groups(here, panel, styles)}")
-            _label_axes(here, lowest, "predicted probability (%)", "observed share (%)" if first else "")
+            _label_axes(here, "predicted probability (%)", "observed share (%)")
             here.set(xlim=(-MAX_LOG_ODDS, MAX_LOG_ODDS), ylim=(-MAX_LOG_ODDS, MAX_LOG_ODDS))
-            here.set_yticks(_tick_positions(), _tick_labels() if first else [])
+            here.set_yticks(_tick_positions(), _tick_labels())
         mark = {"color": INK if styles else FEDERATED, "marker": "o", "ls": "none", "ms": 5.0}
         entries: dict[str, dict[str, Any]] = {
             f"{label} ({report.class_titles.get(label, label)})": style for label, style in styles.items()
@@ -161,8 +158,9 @@ def _draw_reliability_panels(report: Report, name: str, title: str, panels: Sequ
             "none (▼) or all (▲) had the class": {**mark, "marker": "^"},
             "perfect calibration": {"color": MUTED, "lw": 0.9, "ls": DASHED},
         }
-        _add_legend(canvas, entries)
-        return finish_plot(canvas, report, name, title, "; ".join(descriptions))
+        add_tile_legend(canvas, entries)
+        plot = finish_plot(canvas, report, name, title, "; ".join(descriptions))
+        return cut_tiles(plot, report, name, descriptions, entries)
 
 
 def _list_event_panels(report: Report) -> tuple[list[Panel], int]:
@@ -186,23 +184,12 @@ def _describe_omitted(omitted: int) -> str:
     return f" ({MAX_SITES} with the greatest calibration error; {omitted} more not drawn)" if omitted else ""
 
 
-def _create_grid(panels: int, panel_height: float, legend_rows: int) -> tuple[Canvas, list[Axes], int]:
-    """Return a canvas with panels of the given height in inches above a legend, its axes, and the panels per row."""
-    columns = min(MAX_COLUMNS, max(panels, 3))
-    rows = math.ceil(panels / columns)
-    top, bottom, between = 0.5, 0.65 + 0.19 * legend_rows, 0.5
-    height = top + bottom + rows * panel_height + (rows - 1) * between
-    margins = {"left": 0.65, "right": 0.15, "top": top, "bottom": bottom}
-    canvas, axes = create_canvas(height, panels, columns=columns, gap=0.26, row_gap=between / panel_height, **margins)
-    return canvas, axes, columns
-
-
 def _draw_title(axes: Axes, panel: Panel) -> None:
     name = panel.name if len(panel.name) <= 24 else f"{panel.name[:23]}…"
     weight = "bold" if panel.name == ALL_HOSPITALS else "normal"
     mark = "†" if panel.few and len(panel.classes) == 1 else ""
-    axes.set_title(f"{name}{mark}", loc="left", fontsize=9, fontweight=weight, pad=4)
-    axes.tick_params(labelsize=7, pad=2)
+    axes.set_title(f"{name}{mark}", loc="left", fontsize=10, fontweight=weight, pad=4)
+    axes.tick_params(labelsize=8, pad=2)
     axes.grid(color=RULE, lw=0.5)
 
 
@@ -214,12 +201,11 @@ def _tick_labels() -> list[str]:
     return [f"{percent:g}" for percent in PERCENT_TICKS]
 
 
-def _label_axes(axes: Axes, lowest: bool, x: str, y: str) -> None:
-    """Mark probabilities on the x axis, which is in log odds; only the lowest panel of a column has labels there."""
-    axes.set_xticks(_tick_positions(), _tick_labels() if lowest else [])
-    if lowest:
-        axes.set_xlabel(x, fontsize=8)
-    axes.set_ylabel(y, fontsize=8)
+def _label_axes(axes: Axes, x: str, y: str) -> None:
+    """Mark probabilities on the x axis, which is in log odds."""
+    axes.set_xticks(_tick_positions(), _tick_labels())
+    axes.set_xlabel(x, fontsize=8.5)
+    axes.set_ylabel(y, fontsize=8.5)
 
 
 def _choose_styles(report: Report, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -252,7 +238,17 @@ def _draw_groups(axes: Axes, panel: Panel, styles: Mapping[str, dict[str, Any]])
         descriptions.append((f"{name} " if styles else "") + _describe_calibration(calibration))
         if not styles:
             text = f"slope {format_number(calibration.slope.value)}\nECE {format_number(calibration.ece.value)}"
-            axes.text(0.97, 0.04, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=7, color=MUTED)
+            axes.text(
+                0.97,
+                0.04,
+                text,
+                transform=axes.transAxes,
+                ha="right",
+                va="bottom",
+                fontsize=8,
+                multialignment="right",
+                color=MUTED,
+            )
     return ", ".join(descriptions or [_draw_reason(axes, panel)])
 
 
@@ -288,7 +284,7 @@ def _describe_calibration(calibration: Calibration) -> str:
 def _draw_reason(axes: Axes, panel: Panel) -> str:
     """Write into an empty panel why it is empty; return the reason."""
     reason = make_cell(panel.evaluation, "ece").reason or "no such examples here"
-    axes.text(0.5, 0.5, reason.replace(" (", "\n("), transform=axes.transAxes, ha="center", va="center", fontsize=7)
+    axes.text(0.5, 0.5, reason.replace(" (", "\n("), transform=axes.transAxes, ha="center", va="center", fontsize=8.5)
     return reason
 
 
@@ -329,7 +325,3 @@ def _draw_net_benefit(axes: Axes, panel: Panel) -> str:
         f"{panel.name}: the model is better than treating all or none at thresholds from {format_number(first)} "
         f"to {format_number(last)}{gaps}"
     )
-
-
-def _add_legend(canvas: Canvas, entries: Mapping[str, Mapping[str, Any]]) -> None:
-    add_legend(canvas, entries, loc="lower center", ncols=3, handlelength=3.0, fontsize=8, borderaxespad=0.2)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common.metrics.figures import Calibration, CurvePoint, Evaluation, Figure
+from common.percent import format_hundred
 from experiments.report.document.report import Report
 from experiments.report.plots.drawing import (
     DASHED,
@@ -16,17 +18,17 @@ from experiments.report.plots.drawing import (
     LOCAL,
     MUTED,
     RULE,
-    WIDTH,
     Plot,
     add_legend,
     create_panel_grid,
     finish_plot,
     plot_style,
 )
+from experiments.report.plots.tiles import add_tile_legend, create_tiles, cut_tiles
 from experiments.report.text.formatting import format_number
 
 if TYPE_CHECKING:
-    from experiments.report.plots.drawing import Axes, Canvas
+    from experiments.report.plots.drawing import Axes
 
 SINGLE_WIDTH = 4.6
 """Width in inches of a plot of one panel, which a narrow page shows whole."""
@@ -106,20 +108,23 @@ def _draw_panels(
     pooled = report.federated.pooled if report.federated else None
     if not panels or pooled is None:
         return None
+    several = len(panels) > 1
     with plot_style():
-        width = SINGLE_WIDTH if len(panels) == 1 else WIDTH
-        canvas, axes = create_panel_grid(len(panels), 3, width=width, row_height=ROW_HEIGHT)
+        if several:
+            canvas, axes = create_tiles(len(panels), legend_rows=1)
+        else:
+            canvas, axes = create_panel_grid(1, 1, width=SINGLE_WIDTH, row_height=ROW_HEIGHT)
         parts = []
         for (label, calibration), here in zip(panels, axes, strict=True):
-            here.set_title(label if len(label) <= 46 else f"{label[:45]}…", loc="left", fontsize=9)
+            here.set_title(label if len(label) <= 28 else f"{label[:27]}…", loc="left", fontsize=9)
             here.tick_params(labelsize=8, labelleft=True)
             parts.append(f"{label}: {draw(here, calibration, pooled)}")
-        _add_legend(canvas, legend, columns=1 if len(panels) == 1 else 3)
-        return finish_plot(canvas, report, name, title, "; ".join(parts))
-
-
-def _add_legend(canvas: Canvas, entries: dict[str, dict[str, Any]], columns: int) -> None:
-    add_legend(canvas, entries, loc="outside lower center", ncols=columns, fontsize=8)
+        if several:
+            add_tile_legend(canvas, legend)
+        else:
+            add_legend(canvas, legend, loc="outside lower center", ncols=1, fontsize=8)
+        plot = finish_plot(canvas, report, name, title, "; ".join(parts))
+        return cut_tiles(plot, report, name, parts, legend) if several else plot
 
 
 def _split(figures: Sequence[Figure]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -185,9 +190,9 @@ def _draw_histogram_panel(axes: Axes, calibration: Calibration, pooled: Evaluati
     axes.bar(at + 0.73, 100 * having, width=0.42, color=LOCAL)
     if pooled.binary:
         axes.axvline(pooled.threshold or 0.0, color=INK, lw=1.2, ls=DASHED)
-    ticks = [tick for tick in (-6, -4, -2, 0, 2, 4, 6) if at.min() <= tick <= at.max() + 1]
-    axes.set_xticks(ticks, [f"{100 / (1 + np.exp(-tick)):.3g}" for tick in ticks])
-    axes.set(xlabel="predicted probability (%), spaced by log odds", ylabel="share of each outcome (%)")
+    ticks = [tick for tick in (-6, -3, 0, 3, 6) if at.min() <= tick <= at.max() + 1]
+    axes.set_xticks(ticks, [format_hundred(1 / (1 + math.exp(-tick))) for tick in ticks])
+    axes.set(xlabel="predicted probability (%)", ylabel="share of each outcome (%)")
     return f"{events:,} examples with the class and {others:,} without"
 
 

@@ -58,11 +58,13 @@ class Plot:
         title: what it shows.
         svg: the `<svg>` element for the page, coloured by the page's CSS variables.
         canvas: the matplotlib figure, from which the PNG is made.
+        page: what the page shows instead of `svg`, if it is not the whole drawing (plots/tiles.py).
     """
 
     title: str
     svg: str
     canvas: Canvas
+    page: str = ""
 
     @property
     def file(self) -> str:
@@ -110,7 +112,14 @@ def plot_style() -> Iterator[None]:
 
 
 def create_canvas(
-    height: float, panels: int, *, columns: int = 0, gap: float = 0.14, row_gap: float = 0.2, **margins: float
+    height: float,
+    panels: int,
+    *,
+    columns: int = 0,
+    width: float = WIDTH,
+    gap: float = 0.14,
+    row_gap: float = 0.2,
+    **margins: float,
 ) -> tuple[Canvas, list[Axes]]:
     """Return a canvas and its panels, side by side; call it within `plot_style`.
 
@@ -118,18 +127,19 @@ def create_canvas(
         height: inches.
         panels: number of panels.
         columns: panels per row; 0 means all in one row.
+        width: inches.
         gap: space between two panels of a row, in panel widths.
         row_gap: space between two rows, in panel heights.
         margins: distance of the panels from the edges, in inches (left, right, top, bottom).
     """
     from matplotlib.figure import Figure
 
-    canvas = Figure(figsize=(WIDTH, height))
+    canvas = Figure(figsize=(width, height))
     columns = columns or panels
     axes = [canvas.add_subplot(-(-panels // columns), columns, number + 1) for number in range(panels)]
     canvas.subplots_adjust(
-        left=margins["left"] / WIDTH,
-        right=1 - margins["right"] / WIDTH,
+        left=margins["left"] / width,
+        right=1 - margins["right"] / width,
         top=1 - margins["top"] / height,
         bottom=margins["bottom"] / height,
         wspace=gap,
@@ -220,7 +230,7 @@ def finish_plot(canvas: Canvas, report: Report, name: str, title: str, descripti
     tags = [tag for level, tag in NOTICE_TAGS.items() if report.has(level)]
     if tags:
         canvas.text(
-            1 - 0.05 / WIDTH, 1 - 0.06 / canvas.get_figheight(), " · ".join(tags),
+            1 - 0.05 / canvas.get_figwidth(), 1 - 0.06 / canvas.get_figheight(), " · ".join(tags),
             ha="right", va="top", color=ALARM, weight="bold", size=10,
         )  # fmt: skip
     return _make_plot(canvas, name, title, description)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.metrics.figures import Evaluation, Figure
+from common.percent import format_percent
 from experiments.report.document.report import Report
-from experiments.report.text.shares import format_percent, format_percent_interval
+from experiments.report.text.shares import format_percent_interval
 
 MIN_COMPARED = 10
 """Patients with the event that a hospital or a group needs to be called the worst, where any has that many."""
@@ -64,6 +65,26 @@ def list_decided_classes(report: Report) -> list[str]:
     """Return the classes whose misses matter: the event of two classes, each label, or all classes but the first."""
     names = list(report.class_titles)
     return names if report.task.get("kind") == "multilabel" else names[1:]
+
+
+def count_events(report: Report, evaluation: Evaluation) -> CaseCounts:
+    """Return the decisions about the event, or about all classes but the first together, which have no interval."""
+    parts = [count_cases(evaluation, name) for name in list_decided_classes(report)]
+    if len(parts) == 1:
+        return parts[0]
+    none = Figure(value=None)
+    hits, missed, wrong = (sum(getattr(part, name) for part in parts) for name in ("hits", "missed", "wrong"))
+    patients = max((part.patients for part in parts), default=0)
+    return CaseCounts(hits, missed, wrong, evaluation.examples, none, none, patients)
+
+
+def name_events(report: Report) -> str:
+    """Return what `count_events` counts."""
+    names = list_decided_classes(report)
+    if len(names) == 1:
+        return "events"
+    excluded = "" if len(names) == len(report.class_titles) else f" but {next(iter(report.class_titles.values()))}"
+    return f"examples of all classes{excluded}"
 
 
 def describe_missed(cases: CaseCounts) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
+from common.metrics.figures import FEW_PATIENTS, Evaluation
+from common.percent import format_hundred, format_percent
 from experiments.report.document.report import Report
 from experiments.report.notices import RARE_SHARE
 from experiments.report.text.before_use import state_use
@@ -14,15 +15,17 @@ from experiments.report.text.cases import (
     MIN_SENSITIVITY,
     CaseCounts,
     count_cases,
+    count_events,
     describe_missed,
     list_decided_classes,
+    name_events,
 )
 from experiments.report.text.facts import Fact
 from experiments.report.text.findings import FINAL_EVALUATION, explain_missing_test, list_losses
 from experiments.report.text.formatting import capitalise, format_count
 from experiments.report.text.key_facts import state_privacy
 from experiments.report.text.many_hospitals import choose_detailed_hospitals
-from experiments.report.text.shares import format_hundred, format_percent, format_percent_interval, name_examples
+from experiments.report.text.shares import format_percent_interval, name_examples
 from experiments.report.text.thresholds import describe_threshold_origin
 from experiments.report.text.today import state_today
 
@@ -168,7 +171,7 @@ def _find_most_missed(report: Report, evaluations: Mapping[str, Evaluation]) -> 
     Places where fewer than MIN_COMPARED patients have the class are considered only if there is no other.
     """
     every = [
-        (site, _count_events(report, evaluation))
+        (site, count_events(report, evaluation))
         for site, evaluation in evaluations.items()
         if not set(list_decided_classes(report)) - set(evaluation.classes)
     ]
@@ -182,25 +185,10 @@ def _find_most_missed(report: Report, evaluations: Mapping[str, Evaluation]) -> 
     return site, cases, smaller if many else few if cases.patients < FEW_PATIENTS else ""
 
 
-def _count_events(report: Report, evaluation: Evaluation) -> CaseCounts:
-    """Return the decisions about the event, or about all classes but the first together, which have no interval."""
-    parts = [count_cases(evaluation, name) for name in list_decided_classes(report)]
-    if len(parts) == 1:
-        return parts[0]
-    none = Figure(value=None)
-    hits, missed, wrong = (sum(getattr(part, name) for part in parts) for name in ("hits", "missed", "wrong"))
-    patients = max((part.patients for part in parts), default=0)
-    return CaseCounts(hits, missed, wrong, evaluation.examples, none, none, patients)
-
-
 def _describe_worst(report: Report, cases: CaseCounts) -> str:
-    names = list_decided_classes(report)
-    what = "events"
-    if len(names) > 1:
-        excluded = "" if len(names) == len(report.class_titles) else f" but {next(iter(report.class_titles.values()))}"
-        what = f"examples of all classes{excluded}"
-    share = describe_missed(cases) if len(names) == 1 else format_percent(cases.missed_share)
-    return f"{cases.missed:,} of {cases.events:,} {what} missed: {share}"
+    one = len(list_decided_classes(report)) == 1
+    share = describe_missed(cases) if one else format_percent(cases.missed_share)
+    return f"{cases.missed:,} of {cases.events:,} {name_events(report)} missed: {share}"
 
 
 def state_absent_sites(report: Report) -> Fact | None:

@@ -10,10 +10,12 @@ from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure, Recalibrati
 from common.metrics.merged_scores import TIES
 from common.metrics.paired_resamples import POOLED
 from common.metrics.patient_counts import count_patients
+from common.percent import format_percent
 from experiments.report.document.report import Report
 from experiments.report.document.results import GroupGap, ModelResult, Subset
 from experiments.report.document.run import Site, Split
 from experiments.report.text.formatting import capitalise, format_count, format_figure, format_number, metric_title
+from experiments.report.text.groups import describe_groups_missed
 
 LOCAL_LAYERS = {"fedper": "some layers", "fedbn": "the normalisation layers"}
 """The layers that stay at the hospitals, by strategy."""
@@ -60,7 +62,7 @@ def summarise_findings(report: Report) -> list[str]:
             f"By {metric} the worst {report.data.site_kind} is {model.worst.site}, with "
             f"{format_figure(evaluation, report.metric)} on {format_count(evaluation.patients, 'patient')}."
         )
-    sentences += _describe_comparison(report, metric)
+    sentences += [*describe_groups_missed(report), *_describe_comparison(report, metric)]
     few = [name for name, item in model.sites.items() if item.patients < FEW_PATIENTS]
     if few:
         names = ", ".join(few[:8]) + (f" and {len(few) - 8} more" if len(few) > 8 else "")
@@ -74,7 +76,7 @@ def summarise_findings(report: Report) -> list[str]:
 def _describe_threshold(report: Report, threshold: float) -> str:
     settings = report.run.config.get("evaluation", {})
     rule = settings.get("threshold", "")
-    value = f"predicted probability is at least {1 / (1 + math.exp(-threshold)):.3f}"
+    value = f"predicted probability is at least {format_percent(1 / (1 + math.exp(-threshold)))}"
     if report.detecting:
         value = f"anomaly score is at least {math.exp(threshold):.3g}"
     chosen = f"chosen by {THRESHOLD_RULES.get(rule, rule)}"

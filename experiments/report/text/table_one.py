@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.percent import format_percent
 from common.table_one import TableOneRow, format_people, format_quartiles
 from experiments.report.document.report import Report
 from experiments.report.document.run import Site, Split
@@ -150,7 +151,7 @@ def _format_class(site: Site, name: str) -> str:
     if part is None or number is None or not part.examples:
         return NOT_KNOWN
     if part.examples != part.patients:
-        return f"{number:,} ({100 * number / part.examples:.0f}%)"
+        return f"{number:,} ({format_percent(number / part.examples)})"
     # a class of fewer people than the floor is stated as the floor (client/requests/handshake.py)
     return format_people(number, part.examples, _floor(site) + (site.min_cell_patients > 1))
 
@@ -177,4 +178,4 @@ def _format_part(site: Site, number: int | None, share: float | None, described:
     """Return a number of people with its share, a share of examples, or that it is of few people or all but few."""
     if share is None:
         return f"few (<{_floor(site)}), or all but few" if described.patients >= _floor(site) else NOT_KNOWN
-    return f"{100 * share:.0f}%" if number is None else f"{number:,} ({100 * share:.0f}%)"
+    return format_percent(share) if number is None else f"{number:,} ({format_percent(share)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from common.percent import format_percent
 from experiments.report.document.report import Report
 
 THRESHOLD_RULES = {
@@ -36,12 +37,5 @@ def format_probability_range(low: float | None, high: float | None) -> str:
     >>> format_probability_range(None, -6.0), format_probability_range(0.0, 1.0), format_probability_range(6.0, None)
     ('below 0.25%', '50% to 73%', '99.75% and above')
     """
-    first, last = (None if odds is None else _format_percent(1 / (1 + math.exp(-odds))) for odds in (low, high))
+    first, last = (None if odds is None else format_percent(1 / (1 + math.exp(-odds))) for odds in (low, high))
     return f"below {last}" if first is None else f"{first} and above" if last is None else f"{first} to {last}"
-
-
-def _format_percent(probability: float) -> str:
-    """Return a percentage in which the smaller of the probability and its complement has two digits."""
-    rarer = min(probability, 1 - probability)
-    decimals = max(0, -1 - math.floor(math.log10(rarer))) if rarer > 0 else 0
-    return f"{100 * probability:.{decimals}f}%"

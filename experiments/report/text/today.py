@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from common.metrics.paired_resamples import POOLED
 from common.metrics.registry import METRICS
+from common.percent import format_percent
 from experiments.report.document.report import Report
 from experiments.report.document.results import ModelDifference, ModelResult, Outcomes, WhereKnown
 from experiments.report.text.facts import Fact
 from experiments.report.text.formatting import capitalise, format_difference, format_figure, metric_title
-from experiments.report.text.shares import format_percent, name_examples
+from experiments.report.text.shares import name_examples
 
 PREFIX = "today:"
 """Start of the names of models that stand for what is used today (experiments/baselines/today.py)."""

@@ -21,6 +21,7 @@ from experiments.report.pages.html import render_html
 from experiments.report.text.cases import CaseCounts, count_cases, describe_missed
 from experiments.report.text.decision import ask_question, list_decision_facts
 from experiments.report.text.facts import Fact
+from experiments.report.text.groups import describe_groups_missed
 
 EVENT = Task("death", "multiclass", ("alive", "died"), ("left alive", "died"), 0, 0, 0.0, ("age",), ())
 
@@ -125,6 +126,17 @@ def test_the_worst_hospital_and_group_are_those_that_miss_most_among_large_ones(
     assert facts["Worst group, by events missed"].value == "sex: female"
     assert facts["Worst group, by events missed"].detail.startswith("8 of 15 events missed: 53%, 95% interval ")
     assert "the worst of 3" in facts["Worst group, by events missed"].detail
+
+
+def test_the_summary_counts_what_is_missed_in_every_group_and_selects_none(tmp_path: Path) -> None:
+    groups = {"sex=female": (7, 8, 1, 30), "sex=male": (95, 21, 9, 60), "age=under 40": (1, 4, 0, 9)}
+    report = build_report(make_event_run(tmp_path, {"north": (98, 29, 10, 90)}, groups))
+    assert describe_groups_missed(report) == ["Missed events, by sex: female 8 of 15, male 21 of 116."]
+    text = render_html(report)
+    assert "Missed events, by sex: female 8 of 15, male 21 of 116." in text
+    table = text[text.index("By sex, all hospitals together") :]
+    assert "female" in table[: table.index("</table>")]
+    assert describe_groups_missed(build_report(make_event_run(tmp_path / "b", RARE))) == []
 
 
 def test_without_groups_the_page_says_that_none_were_reported(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.metrics.figures import CurvePoint, ReliabilityGroup
+from common.percent import format_percent
 from experiments.report.document.report import Report
 from experiments.report.pages.section import Section
 from experiments.report.plots import discrimination
-from experiments.report.text.shares import format_percent
 from experiments.report.text.thresholds import format_probability_range
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from common.metrics.calibration import RELIABILITY_CUTS
 from common.metrics.figures import Evaluation, ReliabilityGroup
+from common.percent import format_percent
 from experiments.report.document.report import Report
 from experiments.report.pages.section import Section
 from experiments.report.text.cases import count_cases
 from experiments.report.text.decision import has_thresholds
-from experiments.report.text.shares import format_percent, name_examples
+from experiments.report.text.shares import name_examples
 from experiments.report.text.thresholds import describe_threshold_origin
 
 

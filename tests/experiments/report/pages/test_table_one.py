@@ -81,7 +81,7 @@ def test_an_input_of_which_no_hospital_states_anything_has_no_row(make_run: Make
 def test_a_class_that_a_hospital_states_as_its_floor_may_be_smaller(make_run: Make) -> None:
     report = describe(make_run(), {}, 10, patients=120, examples=120, classes=[99, 11, 10])
     rows = {row.name: row.cells[0] for row in build_characteristics(report, report.sites)}
-    assert (rows["ventricular"], rows["fusion"]) == ("11 (9%)", "<11")
+    assert (rows["ventricular"], rows["fusion"]) == ("11 (9.2%)", "<11")
 
 
 def test_exclusions_of_few_and_splits_of_few_are_hidden(make_run: Make) -> None:

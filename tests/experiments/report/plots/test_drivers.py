@@ -73,5 +73,5 @@ def test_gains_are_added_up_to_the_chosen_round(make_run: Callable[..., Path]) -
     report = build_report(folder)
     assert report.gains == {"age": 4.0, "sex": 2.0}
     text = render_plain(report)
-    assert "66.7 %" in text
+    assert "67%" in text
     assert 'id="gains-' in text
