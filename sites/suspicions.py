@@ -8,6 +8,7 @@ from dataclasses import replace
 from sites.code_values import count_code_values
 from sites.cohort import Cohort
 from sites.equal_inputs import EQUAL_EXAMPLES, EQUAL_PEOPLE, count_equal_examples, count_equal_people
+from sites.person_units import count_units_of_people
 from sites.plausible_values import MANY
 from sites.spellings import count_perhaps_alike
 
@@ -27,7 +28,7 @@ def note_suspicions(
         bounded: inputs whose range the data set states.
         event_share: lowest and highest plausible share of people with the event (`Source.event_share`).
     """
-    notes = count_code_values(cohort, bounded)
+    notes = count_code_values(cohort, bounded) | count_units_of_people(cohort)
     if alike := count_perhaps_alike(cohort.persons):
         notes[PERHAPS_ALIKE] = alike
     if event_share is not None and cohort.task.binary and (people := cohort.people()) >= MANY:

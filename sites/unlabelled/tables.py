@@ -18,6 +18,7 @@ from common.errors import DataError
 from sites.code_values import count_code_values
 from sites.datasets import Source
 from sites.equal_inputs import EQUAL_PEOPLE, count_equal_people
+from sites.person_units import count_units_of_people
 from sites.spellings import count_alike, loose_spelling
 from sites.suspicions import PERHAPS_ALIKE
 from sites.unlabelled_rows import Exclusion, ScorableRows
@@ -45,7 +46,7 @@ def read_unlabelled_tables(source: Source) -> Iterator[ScorableRows]:
                 "folders one by one"
             )
         before |= names
-        suspicions = count_code_values(rows.cohort, bounds)
+        suspicions = count_code_values(rows.cohort, bounds) | count_units_of_people(rows.cohort)
         spellings = [loose_spelling(name) for name in names]
         if again := sum(alike[spelling] > 0 for spelling in spellings) + count_alike(spellings):
             suspicions[PERHAPS_ALIKE] = again

@@ -1,0 +1,87 @@
+"""A few people whose values are in another unit are counted, and honest people are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.task import Task
+from sites.cohort import Cohort, Windows
+from sites.person_units import count_apart, count_units_of_people, describe_unit_of_people, find_factors
+from sites.suspicions import note_suspicions
+
+PEOPLE = 150
+
+
+def make_cohort(values: np.ndarray, name: str = "Calcium", rows: int = 4, *, windows: bool = False) -> Cohort:
+    """Return a cohort of one column whose values are `(people, rows)`."""
+    flat = values.reshape(-1, 1).astype(np.float32)
+    n = len(flat)
+    names = tuple(f"p{i}" for i in range(len(values)))
+    task = Task(
+        "t", "multiclass", ("no", "yes"), ("n", "y"), int(windows), 3 if windows else 0, 0.0,
+        () if windows else (name,), (name,) if windows else (), units=True, missing=True,
+    )  # fmt: skip
+    first = np.arange(n) // rows * rows
+    x = Windows(flat, np.arange(n), first, 3) if windows else np.zeros((n, 0, 0), np.float32)
+    features = np.zeros((n, 0), np.float32) if windows else flat
+    owner = np.repeat(np.arange(len(values)), rows)
+    return Cohort(task, x, features, np.zeros(n, np.int64), owner, names, names, np.full(n, -1, np.int8))
+
+
+def calcium(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(8.3, 0.7, (PEOPLE, 1)) + np.random.default_rng(seed).normal(
+        0, 0.2, (PEOPLE, 4)
+    )
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("people", [1, 3, 20])
+def test_people_in_another_unit_are_counted(people: int, windows: bool) -> None:
+    values = calcium(people)
+    values[5 : 5 + people] *= 0.2495  # mmol/L, within the range of cells
+    cohort = make_cohort(values, windows=windows)
+    assert count_units_of_people(cohort) == {describe_unit_of_people("Calcium"): people}
+    assert note_suspicions(cohort).excluded == {describe_unit_of_people("Calcium"): people}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_honest_people_are_not_counted(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    assert count_units_of_people(make_cohort(calcium(seed))) == {}
+    for name, spread in (("Creatinine", 0.6), ("BUN", 0.7), ("TroponinI", 2.0), ("AST", 1.0), ("WBC", 0.5)):
+        values = rng.lognormal(1, spread, (PEOPLE, 4))
+        assert count_units_of_people(make_cohort(values, name)) == {}
+
+
+def test_one_sick_person_far_from_the_others_is_not_counted() -> None:
+    values = calcium(1)
+    values[3] = 5.0  # half way to mmol/L, as nobody else
+    assert count_units_of_people(make_cohort(values)) == {}
+
+
+def test_few_people_and_columns_without_units_are_not_judged() -> None:
+    values = calcium(2)
+    values[3] *= 0.2495
+    assert count_units_of_people(make_cohort(values[:90])) == {}
+    assert count_units_of_people(make_cohort(values, "score")) == {}
+
+
+@pytest.mark.parametrize(("name", "factor"), [("log glucose", 1 / 18.016), ("hgb", 10.0), ("potassium", 3.91)])
+def test_factors_are_those_of_the_molar_masses(name: str, factor: float) -> None:
+    assert factor in find_factors(name)
+
+
+@pytest.mark.realdata
+def test_the_public_hourly_data_hold_nobody_apart() -> None:
+    table = Path("data/yaib-demo/eicu_demo/dyn.parquet")
+    if not table.is_file():
+        pytest.skip("no hourly cohort")
+    hours = pd.read_parquet(table)
+    for name in hours.columns:
+        medians = hours.groupby("stay_id")[name].median().dropna().to_numpy(float) if find_factors(name) else None
+        for factor in find_factors(name) if medians is not None else ():
+            assert count_apart(medians, factor) == 0, name
