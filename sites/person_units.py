@@ -5,12 +5,14 @@ were sent to, and a range of cells that leaves room for the very sick often hold
 is a possible number of mg/dL). Two things together show the other unit: the medians of these people lie beyond all
 others' with a gap as wide as half of the factor (on a logarithmic scale) and as most others' range, and divided by the
 factor they lie in that range. A column whose values range over half of the factor or more, as creatinine in a hospital
-with dialysis, is not judged: there both units overlap. Such values are counted and stay: only who owns the data knows.
+with dialysis, is not judged: there both units overlap. A person whose mean pressure is mostly above the systolic one
+shows another unit too, however many people there are. Such values are counted and stay: only who owns the data knows.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -73,28 +75,70 @@ def find_factors(column: str) -> tuple[float, ...]:
     return next((factors for words, factors in FACTORS if words.fullmatch(column.lower())), ())
 
 
+ORDERED = (
+    ("map", "sbp"), ("dbp", "sbp"), ("bilirubin_direct", "bilirubin_total"), ("bili_dir", "bili"), ("hgb", "hct"),
+)  # fmt: skip
+"""Pairs of columns, in small letters, whose first is never the larger one in most rows of a person."""
+MIN_ROWS = 5
+"""Fewest rows of a person in which a pair is compared."""
+
+
 def count_units_of_people(cohort: Cohort) -> dict[str, int]:
     """Return how many people seem to have a column in another unit, by the words under which they are counted."""
-    names = cohort.task.features, cohort.task.channel_names
-    columns = [[i for i, name in enumerate(group) if find_factors(name)] for group in names]
-    if not (cohort.task.units or cohort.task.missing) or not (columns[0] or columns[1]):
+    if not (cohort.task.units or cohort.task.missing):
         return {}
-    number = {name: i for i, name in enumerate(dict.fromkeys(cohort.persons))}
-    person = np.asarray([number[name] for name in cohort.persons], np.int64)[cohort.patient]
-    rows = _spread_rows(person)
-    owner = person[rows]
-    tables = [(names[0][i], owner, cohort.features[rows, i]) for i in columns[0]]
-    if columns[1] and isinstance(cohort.x, Windows):
-        tables += [(names[1][i], owner, cohort.x.rows[cohort.x.end[rows], i]) for i in columns[1]]
-    elif columns[1] and cohort.task.missing:
-        dense = np.asarray(cohort.x[rows])
-        tables += [(names[1][i], np.repeat(owner, dense.shape[2]), dense[:, i].ravel()) for i in columns[1]]
     notes: dict[str, int] = {}
-    for name, owners, values in tables:
+    paired = {name for pair in ORDERED for name in pair}
+    columns = {
+        name: (owner, values)
+        for name, owner, values in _spread_columns(cohort)
+        if find_factors(name) or name.lower() in paired
+    }
+    by_small = {name.lower(): name for name in columns}
+    for low, high in ((by_small.get(low), by_small.get(high)) for low, high in ORDERED):
+        if low and high and (people := _count_reversed(columns[low][0], columns[low][1], columns[high][1])):
+            notes[describe_reversed(low, high)] = people
+    for name, (owners, values) in columns.items():
         medians = _person_medians(owners, np.expm1(values) if name.lower().startswith("log ") else values)
         if people := max((count_apart(medians, factor) for factor in find_factors(name)), default=0):
             notes[describe_unit_of_people(name)] = people
     return notes
+
+
+def _spread_columns(cohort: Cohort) -> Iterator[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.floating]]]:
+    """Yield each column's name, whose each value is, and values of a few rows of each person."""
+    number = {name: i for i, name in enumerate(dict.fromkeys(cohort.persons))}
+    person = np.asarray([number[name] for name in cohort.persons], np.int64)[cohort.patient]
+    rows = _spread_rows(person)
+    owner = person[rows]
+    for i, name in enumerate(cohort.task.features):
+        yield name, owner, cohort.features[rows, i]
+    if isinstance(cohort.x, Windows):
+        for i, name in enumerate(cohort.task.channel_names):
+            yield name, owner, cohort.x.rows[cohort.x.end[rows], i]
+    elif cohort.task.missing and cohort.task.channels:
+        dense = np.asarray(cohort.x[rows])
+        for i, name in enumerate(cohort.task.channel_names):
+            yield name, np.repeat(owner, dense.shape[2]), dense[:, i].ravel()
+
+
+def _count_reversed(owner: npt.NDArray[np.int64], low: npt.NDArray[np.floating], high: npt.NDArray[np.floating]) -> int:
+    """Return how many people have the larger value in the first column in most of their rows, of MIN_ROWS or more."""
+    known = ~np.isnan(low) & ~np.isnan(high)
+    if not known.any():
+        return 0
+    rows = np.bincount(owner[known])
+    reversed_rows = np.bincount(owner[known], low[known] > high[known], minlength=len(rows))
+    return int(((rows >= MIN_ROWS) & (reversed_rows > rows / 2)).sum())
+
+
+def describe_reversed(low: str, high: str) -> str:
+    """Return the words under which people of whom two columns are the wrong way round are counted.
+
+    >>> describe_reversed("MAP", "SBP")
+    'people whose MAP is mostly larger than SBP: another unit, or turned round? (not left out)'
+    """
+    return f"people whose {low} is mostly larger than {high}: another unit, or turned round? (not left out)"
 
 
 def describe_unit_of_people(column: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import replace
 
+import numpy as np
+
 from sites.code_values import count_code_values
 from sites.cohort import Cohort
 from sites.equal_inputs import EQUAL_EXAMPLES, EQUAL_PEOPLE, count_equal_examples, count_equal_people
@@ -16,6 +18,10 @@ PERHAPS_ALIKE = "patients whose names differ only in signs, zeros or 'copy' from
 
 
 EVENT_SHARE = "people of class {}, a share that hardly any hospital has: are the classes turned round? (not left out)"
+NO_EVENT = "people, none of whom is of class {}: is the outcome read rightly? (not left out)"
+MANY_FOR_EVENT = 100
+"""People among whom somebody has the event: of fewer, none is possible."""
+ONE_AGE = "people who all have the same age: is it their age? (not left out)"
 
 
 def note_suspicions(
@@ -31,10 +37,16 @@ def note_suspicions(
     notes = count_code_values(cohort, bounded) | count_units_of_people(cohort)
     if alike := count_perhaps_alike(cohort.persons):
         notes[PERHAPS_ALIKE] = alike
-    if event_share is not None and cohort.task.binary and (people := cohort.people()) >= MANY:
+    if cohort.task.binary and (people := cohort.people()) >= MANY:
         events = cohort.take(cohort.y == 1).people()
-        if not event_share[0] <= events / people <= event_share[1]:
+        if event_share is not None and not event_share[0] <= events / people <= event_share[1]:
             notes[EVENT_SHARE.format(cohort.task.classes[1])] = events
+        if not events and people >= MANY_FOR_EVENT:
+            notes[NO_EVENT.format(cohort.task.classes[1])] = people
+    if cohort.age is not None:
+        ages = cohort.age[~np.isnan(cohort.age)]
+        if len(ages) >= MANY and np.ptp(ages) == 0:
+            notes[ONE_AGE] = len(ages)
     if equal := count_equal_people(cohort):
         notes[EQUAL_PEOPLE] = equal
     if equal := count_equal_examples(cohort):

@@ -10,7 +10,13 @@ import pytest
 
 from common.task import Task
 from sites.cohort import Cohort, Windows
-from sites.person_units import count_apart, count_units_of_people, describe_unit_of_people, find_factors
+from sites.person_units import (
+    count_apart,
+    count_units_of_people,
+    describe_reversed,
+    describe_unit_of_people,
+    find_factors,
+)
 from sites.suspicions import note_suspicions
 
 PEOPLE = 150
@@ -29,7 +35,7 @@ def make_cohort(values: np.ndarray, name: str = "Calcium", rows: int = 4, *, win
     x = Windows(flat, np.arange(n), first, 3) if windows else np.zeros((n, 0, 0), np.float32)
     features = np.zeros((n, 0), np.float32) if windows else flat
     owner = np.repeat(np.arange(len(values)), rows)
-    return Cohort(task, x, features, np.zeros(n, np.int64), owner, names, names, np.full(n, -1, np.int8))
+    return Cohort(task, x, features, (owner % 5 == 0).astype(np.int64), owner, names, names, np.full(n, -1, np.int8))
 
 
 def calcium(seed: int) -> np.ndarray:
@@ -85,3 +91,26 @@ def test_the_public_hourly_data_hold_nobody_apart() -> None:
         medians = hours.groupby("stay_id")[name].median().dropna().to_numpy(float) if find_factors(name) else None
         for factor in find_factors(name) if medians is not None else ():
             assert count_apart(medians, factor) == 0, name
+
+
+def test_a_person_whose_mean_pressure_is_above_the_systolic_one_is_counted() -> None:
+    rng = np.random.default_rng(0)
+    systolic = rng.normal(120, 15, (30, 6))
+    mean = systolic * 0.7 + rng.normal(0, 3, systolic.shape)
+    task = Task("t", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("SBP", "MAP"), (), units=True, missing=True)
+    names = tuple(f"p{i}" for i in range(30))
+
+    def notes() -> dict[str, int]:
+        features = np.stack([systolic.ravel(), mean.ravel()], 1).astype(np.float32)
+        n = len(features)
+        empty = np.zeros((n, 0, 0), np.float32)
+        owner = np.repeat(np.arange(30), 6)
+        return count_units_of_people(
+            Cohort(task, empty, features, np.zeros(n, np.int64), owner, names, names, np.full(n, -1, np.int8))
+        )
+
+    assert notes() == {}
+    systolic[4, 0] = 20  # one odd row is none
+    assert notes() == {}
+    systolic[4] *= 0.1333  # kPa, within the range of cells for half of them
+    assert notes() == {describe_reversed("MAP", "SBP"): 1}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from common.errors import DataError
-from sites.plausible_values import Limits, describe_cleared, describe_codes, find_reversed_pair
+from sites.plausible_values import Limits, describe_cleared, describe_codes, find_reversed_pair, find_wrong_sign
 
 MIN_STAYS_FOR_MEDIAN = 5
 """Fewest stays whose median can reveal the unit."""
@@ -116,8 +116,11 @@ def clear_implausible(
         DataError: a hospital's median of a column, or that of all, cannot be in the unit that eICU publishes, or two
             columns are turned round.
     """
-    if pair := find_reversed_pair({str(name): frame[name].to_numpy(float) for name in limits}):
-        raise DataError(f"{path}: {pair[0]} is mostly larger than {pair[1]}: are the two columns turned round?")
+    columns = {str(name): frame[name].to_numpy(float) for name in limits}
+    _check_pairs(columns, str(path))
+    for number in np.unique(hospital[hospital >= 0]).tolist():
+        own = hospital == number
+        _check_pairs({name: values[own] for name, values in columns.items()}, f"{path}: hospital {number}")
     cleared: Cleared = {}
     values: dict[str, pd.Series[float]] = {}
     for name, bound in limits.items():
@@ -130,6 +133,14 @@ def clear_implausible(
                 cleared[reason] = rows
         values[name] = column.mask(implausible | code)
     return frame.assign(**values), cleared
+
+
+def _check_pairs(columns: Mapping[str, npt.NDArray[np.float64]], where: str) -> None:
+    """Refuse two columns that are turned round, and one of the wrong sign."""
+    if pair := find_reversed_pair(columns):
+        raise DataError(f"{where}: {pair[0]} is mostly larger than {pair[1]}: are the two columns turned round?")
+    if turned := find_wrong_sign(columns):
+        raise DataError(f"{where}: the sign of column {turned} is turned round: it falls as bicarbonate or pH rises")
 
 
 def _check_medians(

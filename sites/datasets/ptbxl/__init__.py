@@ -29,6 +29,7 @@ from common.task import Task
 from sites import synthetic_folder
 from sites.cohort import Cohort, DataCard, Patient
 from sites.datasets.ptbxl import metadata, simulate
+from sites.datasets.ptbxl.contradictions import CONTRADICTED, NOT_NAMED, count_not_named
 from sites.datasets.ptbxl.recordings import BAND, LEFT_OUT, SECONDS, PreparedView, expand_spans, load_parts
 from sites.ecg import beat_reader
 from sites.ecg import features as ecg_features
@@ -207,6 +208,9 @@ def read(folder: Path, options: Options, ids: Sequence[str], store: Path) -> Coh
     excluded = dict(zip(LEFT_OUT, (int(n) for n in left_out[diagnosed].sum(0)), strict=True))
     excluded |= {NO_DIAGNOSIS: int((~diagnosed).sum()), MOVED: int(chosen["moved"].sum())}
     excluded[TWO_SEXES] = int(chosen["two_sexes"].sum())
+    excluded[CONTRADICTED] = int(chosen["contradicted"].sum())
+    if table.index[0] in ids:  # what belongs to no recording counts once, with the first one
+        excluded[NOT_NAMED] = count_not_named(folder, _file_names(table, options))
     cohort = Cohort(
         inputs,
         x,

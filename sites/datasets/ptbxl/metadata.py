@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from common.errors import DataError
+from sites.datasets.ptbxl.contradictions import find_contradictions
 from sites.plausible_values import MANY
 
 DATABASE, STATEMENTS = "ptbxl_database.csv", "scp_statements.csv"
@@ -35,7 +36,8 @@ def read_metadata(folder: Path) -> pd.DataFrame:
     Index: the recording (ecg_id, text). Columns: `person`, `site`, `moved` (kept at another site than its own, with
     the person's other recordings), `age` (years, NaN unknown), `sex` (0 female, 1 male, -1 unknown), `two_sexes`
     (whether the person's recordings state both, so that it counts as unknown), `fold`, `filename_lr`, `filename_hr`,
-    and for each superclass the largest likelihood (%) of its statements, NaN if none.
+    `contradicted` (whether other columns contradict the statements), and for each superclass the largest likelihood (%)
+    of its statements, NaN if none.
 
     Raises:
         DataError: a file or column is missing, or a cell is not as published.
@@ -82,6 +84,7 @@ def _read_stamped(folder: Path, stamps: tuple[tuple[int, int], ...]) -> pd.DataF
     table[["filename_lr", "filename_hr"]] = raw[["filename_lr", "filename_hr"]].to_numpy()
     likelihood = _likelihoods(raw["scp_codes"], _superclass_of_statement(folder / STATEMENTS), path)
     table[list(SUPERCLASSES)] = likelihood
+    table["contradicted"] = find_contradictions(raw, dict(zip(SUPERCLASSES, likelihood.T, strict=True)))
     return table
 
 

@@ -57,6 +57,7 @@ CARD = DataCard(
 )
 
 _BATCH = 4
+EVENT_SHARE = (0.0, 0.5)
 _Kind = Literal["features", "carried", "raw"]
 
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from common.errors import DataError
 from sites import synthetic_folder
 from sites.datasets.sepsis import hour_table, psv
-from sites.datasets.sepsis.columns import N_MEASURED
+from sites.datasets.sepsis.columns import N_MEASURED, NAMES
 from sites.datasets.sepsis.hour_table import HourTable
+from sites.datasets.sepsis.odd_patients import count_odd_patients
 
 PREFIX = "training_set"
 MIN_CELLS_OF_COPY = 30
@@ -124,6 +125,14 @@ def count_excluded(hospitals: Sequence[Hospital], chosen: set[tuple[int, int]]) 
             excluded["patients without an hour"] = excluded.get("patients without an hour", 0) + hospital.table.empty
             what = "patients whose file is the same as another's, or its beginning"
             excluded[what] = excluded.get(what, 0) + len(hospital.duplicates)
+        patients = [i for where, i in sorted(chosen) if where == k]
+        if patients:
+            table = hospital.table
+            label = np.concatenate([table.label[table.first[i] :][: table.hours[i]] for i in patients])
+            hours = table.hours[patients]
+            start = table.rows[table.first[patients], NAMES.index("ICULOS")]
+            for reason, number in count_odd_patients(start, label, np.cumsum(hours) - hours).items():
+                excluded[reason] = excluded.get(reason, 0) + number
         chosen_cells = [entry for entry in hospital.table.implausible if (k, entry[0]) in chosen]
         for reason, number in psv.count_cleared(chosen_cells).items():
             excluded[reason] = excluded.get(reason, 0) + number

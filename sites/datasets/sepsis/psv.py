@@ -31,7 +31,7 @@ from sites.datasets.sepsis.columns import (
     UNIT1,
     UNIT2,
 )
-from sites.plausible_values import describe_cleared, describe_codes, find_reversed_pair
+from sites.plausible_values import describe_cleared, describe_codes, find_reversed_pair, find_wrong_sign
 
 _HEADER = "|".join([*NAMES, LABEL]).encode()
 _UNLABELLED_HEADER = "|".join(NAMES).encode()
@@ -279,6 +279,8 @@ def _clear_implausible(folder: Path, hours: Hours) -> None:
     measured = {name: hours.rows[:, j] for j, name in enumerate(NAMES[:N_MEASURED])}
     if len(hours.files) >= _PATIENTS_FOR_A_MEDIAN and (pair := find_reversed_pair(measured)):
         raise DataError(f"{folder}: {pair[0]} is mostly larger than {pair[1]}: are the two columns turned round?")
+    if name := find_wrong_sign(measured):
+        raise DataError(f"{folder}: column {name}: its sign is turned round: it falls as HCO3 or pH rises")
     for j, column in enumerate(COLUMNS):
         values = hours.rows[:, j]
         outside, code = column.limits.find_implausible(values), column.limits.find_codes(values)
