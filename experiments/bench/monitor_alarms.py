@@ -14,8 +14,9 @@ from client.site_context import SiteContext
 from common.config import load_config
 from common.run_folder import RunFolder
 from experiments.bench.monitor_beats import list_runs, read_unpaced, watch_recording
+from experiments.monitor.beat_model import BeatModel
 from experiments.monitor.decisions import RUN, Limits
-from experiments.monitor.scoring import BeatModel, open_beat_model
+from experiments.monitor.model_sources import open_beat_model
 from sites.datasets.mitdb import SAME_PERSON
 from sites.ecg.annotations import is_beat
 from sites.ecg.persons import recording_persons

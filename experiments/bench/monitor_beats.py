@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.monitor.beat_model import BeatModel
 from experiments.monitor.decisions import Limits
 from experiments.monitor.patient import PatientStream, Work
 from experiments.monitor.quality import QualityWatch
-from experiments.monitor.scoring import BeatModel
 from sites.ecg.annotations import is_beat
 from sites.ecg.recordings import Recording, read_recording, recording_names
 from sites.ecg.streaming.filtering import hold_gaps

@@ -147,7 +147,9 @@ def bench_gate(
 @app.command("monitor")
 def bench_monitor(
     run: Annotated[Path, typer.Argument(help="A run's folder; its model scores.")],
-    part: Annotated[str, typer.Option(help="peaks, noise, alarms, load, saturation, or sepsis.")] = "load",
+    part: Annotated[
+        str, typer.Option(help="peaks, noise, alarms, load, saturation, sepsis, edge, or anomaly.")
+    ] = "load",
     folder: Annotated[Path, typer.Option(help="MIT-BIH records.")] = Path("data/mitdb"),
     patients: Annotated[
         int,
@@ -158,13 +160,24 @@ def bench_monitor(
     seconds: Annotated[float, typer.Option(min=30, help="Seconds of the load; noise: of each record.")] = 120,
     workers: Annotated[int, typer.Option(min=1, help="load, saturation: worker processes.")] = 1,
     also: Annotated[
-        list[Path] | None, typer.Option(help="alarms: further runs; each recording is scored by one that never saw it.")
+        list[Path] | None,
+        typer.Option(
+            help="alarms: further runs; each recording is scored by one that never saw it. anomaly: autoencoders."
+        ),
     ] = None,
     factor: Annotated[float, typer.Option(min=1, help="saturation: multiple of the devices' speed.")] = 10.0,
 ) -> None:
-    """Measure the monitor: R peaks, noise and alarms on MIT-BIH, a load of patients, or hourly risks of sepsis."""
+    """Measure the monitor: R peaks, noise and alarms on MIT-BIH, a load of patients, sepsis, or exported models."""
     from common.errors import UsageError
-    from experiments.bench import monitor_alarms, monitor_beats, monitor_load, monitor_saturation, monitor_sepsis
+    from experiments.bench import (
+        monitor_alarms,
+        monitor_anomaly,
+        monitor_beats,
+        monitor_edge,
+        monitor_load,
+        monitor_saturation,
+        monitor_sepsis,
+    )
 
     measure: dict[str, Callable[[], dict[str, Any]]] = {
         "peaks": lambda: monitor_beats.measure_peaks(folder),
@@ -172,6 +185,8 @@ def bench_monitor(
         "alarms": lambda: monitor_alarms.measure_alarms([run, *(also or [])], folder),
         "load": lambda: monitor_load.measure_load(run, patients, seconds, workers),
         "saturation": lambda: monitor_saturation.measure_saturation(run, patients, factor, seconds, workers),
+        "anomaly": lambda: monitor_anomaly.measure_anomaly(run, also or [], folder),
+        "edge": lambda: monitor_edge.measure_edge(run, folder),
         "sepsis": lambda: monitor_sepsis.measure_sepsis(run, patients),
     }
     if part not in measure:

@@ -17,7 +17,10 @@ Url = Annotated[str, typer.Option("--url", help="The monitor's address.")]
 @app.callback()
 def monitor_command(
     context: typer.Context,
-    run: Annotated[Path | None, typer.Option("--run", help="A run's folder; its model scores the beats.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="A run's folder, or one of wardround monitor export; its model scores the beats."),
+    ] = None,
     model: ModelName = "federated",
     site: SiteName = None,
     state: Annotated[Path, typer.Option("--state", help="Folder of the tokens, alerts and beats.")] = Path("monitor"),
@@ -31,6 +34,10 @@ def monitor_command(
     key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
     hourly_run: Annotated[
         Path | None, typer.Option("--hourly-run", help="A run of the data set sepsis; its model gives hourly risks.")
+    ] = None,
+    anomaly: Annotated[
+        Path | None,
+        typer.Option("--anomaly", help="Finds unusual beats: a run of an autoencoder, or a file of monitor forest."),
     ] = None,
     keep_hours: Annotated[float, typer.Option(min=0.1, help="Hours that single beats are kept.")] = 24.0,
     data_store: Annotated[
@@ -55,13 +62,13 @@ def monitor_command(
         raise UsageError(f"--data-store {data_store}: choose embedded or influxdb")
     _require_tornado()
     from experiments.monitor.influx import InfluxSettings
+    from experiments.monitor.model_sources import describe_model
     from experiments.monitor.run import serve
-    from experiments.monitor.scoring import describe_model
     from experiments.monitor.service import Settings
     from experiments.monitor.worker import NewModel
 
     settings = Settings(
-        NewModel(run, model, site), state, host, port, udp_port, workers, certificate, key, keep_hours,
+        NewModel(run, model, site, anomaly), state, host, port, udp_port, workers, certificate, key, keep_hours,
         notice=describe_model(run), hourly_run=hourly_run, webhook=webhook,
         influx=InfluxSettings(influx_url, influx_database, keep_hours) if data_store == "influxdb" else None,
     )  # fmt: skip
@@ -123,6 +130,55 @@ def use_command(
     from experiments.monitor.worker import NewModel
 
     typer.echo(f"the monitor takes it within seconds: {choose_model(state, NewModel(run, model, site))}")
+
+
+@app.command("export")
+def export_command(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.", show_default=False)],
+    model: ModelName = "federated",
+    site: SiteName = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Weights and activations of 8 bits; needs --calibration.")
+    ] = False,
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(help="--int8: recordings without .hea, or folders of them, best of people of the training data."),
+    ] = None,
+) -> None:
+    """Write a run's model of beats for a small machine: wardround monitor --run FOLDER then needs no torch."""
+    from common.errors import UsageError
+
+    if int8 != bool(calibration):
+        raise UsageError("monitor export: --int8 and --calibration go together: 8-bit ranges are chosen on recordings")
+    from experiments.monitor.edge_export import export_edge_model
+    from experiments.monitor.replay import read_recordings
+
+    _require_tornado()
+    made = export_edge_model(run, out, model, site, read_recordings(calibration or []))
+    where = "the calibration beats" if int8 else "generated inputs"
+    typer.echo(f"{made.folder}: {made.size:,} bytes; probabilities differ by {made.difference:.2g} at most ({where})")
+
+
+@app.command("forest")
+def forest_command(
+    recordings: Annotated[list[Path], typer.Argument(help="Recordings without .hea, or folders of recordings.")],
+    run: Annotated[Path, typer.Option("--run", help="The run's folder, or an exported one; its features are used.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write.", show_default=False)],
+    annotator: Annotated[
+        str, typer.Option(help="Suffix of annotations that say which beats are normal; none: all are.")
+    ] = "atr",
+    seed: Annotated[int, typer.Option(help="Seed of the forest.")] = 0,
+) -> None:
+    """Grow an isolation forest on a hospital's own normal beats, for wardround monitor --anomaly FILE."""
+    _require_tornado()
+    from experiments.monitor.isolation_forest import grow_forest, write_forest
+    from experiments.monitor.model_sources import open_beat_model
+    from experiments.monitor.replay import read_recordings
+
+    chosen = None if annotator == "none" else annotator
+    forest = grow_forest(open_beat_model(run), read_recordings(recordings, chosen), seed)
+    typer.echo(f"{len(forest.arrays['feature'])} trees: {write_forest(out, forest)}")
 
 
 @app.command("demo")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from common.config import load_config
 from common.run_folder import RunFolder
+from experiments.monitor.model_sources import describe_model
 from experiments.monitor.replay import ReplayCounts, cut_packets, replay_packets
 from experiments.monitor.run import serve
-from experiments.monitor.scoring import describe_model
 from experiments.monitor.service import Running, Settings
 from experiments.monitor.worker import NewModel
 from sites.ecg.recordings import Recording, read_recording, recording_names

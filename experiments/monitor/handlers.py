@@ -11,7 +11,6 @@ from tornado.iostream import StreamClosedError
 
 from common.errors import DataError
 from experiments.monitor.drift import describe_drift
-from experiments.monitor.hourly_ward import describe_risk
 from experiments.monitor.metrics import render_metrics
 from experiments.monitor.page_handlers import Handler, Index, Login, NotHere, Service, Static
 from experiments.monitor.protocol import Packet, read_binary, read_json
@@ -59,6 +58,8 @@ class Rows(Handler):
         hourly = self.service.hourly
         if hourly is None:
             raise web.HTTPError(404, reason="no model of hourly risks: start with --hourly-run")
+        from experiments.monitor.hourly_ward import describe_risk
+
         try:
             _, risk = await asyncio.to_thread(hourly.take, self.request.body)
         except DataError as error:

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError, UsageError
-from experiments.scoring.score import ScoringModel, open_model, score_rows
 from sites import datasets
 from sites.datasets.sepsis import features as sepsis_features
 from sites.datasets.sepsis.columns import COLUMNS, ICULOS, N_MEASURED, NAMES
 from sites.unlabelled_rows import ScorableRows, unlabelled_cohort
+
+if TYPE_CHECKING:
+    from experiments.scoring.score import ScoringModel
 
 FACTORS = 5
 MAX_HOURS = 1000
@@ -102,6 +104,8 @@ class HourlyModel:
             DataError: the folder holds no complete model.
             UsageError: it is not one of sepsis, over the view of features.
         """
+        from experiments.scoring.score import open_model
+
         self.scoring: ScoringModel = open_model(run, name, site)
         options: Any = datasets.open_source(self.scoring.config, Path()).options
         if self.scoring.config.data.dataset != "sepsis" or options.view != "features":
@@ -127,6 +131,8 @@ class HourlyModel:
 
     def compute_odds(self, tables: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
         """Return the log odds at the last hour of each table of some patients, all with the same number of hours."""
+        from experiments.scoring.score import score_rows
+
         task, length = self.scoring.task, len(tables[0])
         first = np.arange(len(tables)) * length
         blocks = sepsis_features.patient_blocks(np.concatenate(tables), first)

@@ -25,7 +25,7 @@ def choose_model(state: Path, model: NewModel) -> Path:
         DataError: the folder holds no complete model, or one that the monitor cannot use.
         UsageError: its inputs are not windows of beats.
     """
-    from experiments.monitor.scoring import open_beat_model
+    from experiments.monitor.model_sources import open_beat_model
 
     open_beat_model(model.run, model.name, model.site)
     if not state.is_dir():

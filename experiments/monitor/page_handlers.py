@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from tornado import web
 
 from experiments.monitor.drift import Reference
-from experiments.monitor.hourly_ward import HourlyWard
 from experiments.monitor.tokens import Holder, Role, Tokens
 from experiments.monitor.ward import Ward
+
+if TYPE_CHECKING:
+    from experiments.monitor.hourly_ward import HourlyWard
 
 TYPES = {"monitor.js": "text/javascript", "monitor.css": "text/css", "openapi.json": "application/json"}
 PAGE = Path(__file__).with_name("page")

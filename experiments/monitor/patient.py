@@ -8,15 +8,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from experiments.monitor.beat_model import BeatModel, BeatScores
 from experiments.monitor.decisions import Alert, DecisionEngine, Limits, ScoredBeat
 from experiments.monitor.quality import QualityWatch
-from experiments.monitor.scoring import BeatModel, BeatScores
 from sites.ecg.beats import BEFORE, RATE, SAMPLES
 from sites.ecg.streaming.filtering import hold_gaps
 from sites.ecg.streaming.stream import BeatStream, StreamedBeat
 
 BEFORE_SECONDS, AFTER_SECONDS = BEFORE / RATE, (SAMPLES - BEFORE) / RATE
 QUALITY_SECONDS = 30
+UNUSUAL = 0.5
+"""Score over which a detector finds a beat unusual."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class BeatResult:
         rate: beats a minute; NaN of the first.
         usable: whether the signal around it could be used.
         irregular: whether the rhythm before it is irregular.
+        unusual: from 0 to 1, a detector's score; NaN: there is none.
     """
 
     seconds: float
@@ -61,6 +64,7 @@ class BeatResult:
     rate: float
     usable: bool
     irregular: bool
+    unusual: float = float("nan")
 
 
 @dataclass
@@ -142,12 +146,13 @@ class PatientStream:
         update = Update(self.stream, faults=self._faults)
         judged: list[ScoredBeat] = []
         if scores is not None:
-            for beat, name, alarm in zip(beats, scores.names[rows], scores.alarm[rows].tolist(), strict=True):
+            parts = (scores.names[rows], scores.alarm[rows].tolist(), scores.unusual[rows].tolist())
+            for beat, name, alarm, unusual in zip(beats, *parts, strict=True):
                 usable = self.is_usable(beat)
-                judged.append(ScoredBeat(beat.seconds, name, alarm, usable, beat.irregular))
+                judged.append(ScoredBeat(beat.seconds, name, alarm, usable, beat.irregular, unusual > UNUSUAL))
                 label = name if usable else ""
                 at = beat.seconds + self._offset
-                update.beats.append(BeatResult(at, label, alarm, beat.rate, usable, beat.irregular))
+                update.beats.append(BeatResult(at, label, alarm, beat.rate, usable, beat.irregular, unusual))
             self._scored += len(judged)
         update.alerts = self._engine.add_beats(judged)
         for second, usable in self._seconds:

@@ -9,8 +9,8 @@ import numpy as np
 
 from experiments.monitor.decisions import Limits
 from experiments.monitor.drift import OWN_COLUMNS, BeatHistograms, GroupShares, Reference
+from experiments.monitor.model_sources import open_beat_model
 from experiments.monitor.patient import PatientStream, Work
-from experiments.monitor.scoring import open_beat_model
 from sites.ecg.recordings import Recording
 
 PACKET_SECONDS = 10.0
@@ -26,7 +26,7 @@ def make_reference(
         UsageError: its inputs are not windows of beats.
     """
     model, histograms = open_beat_model(run, name, site), BeatHistograms()
-    features = tuple(model.scoring.task.features)
+    features = tuple(model.task.features)
     for number, recording in enumerate(recordings):
         size = round(PACKET_SECONDS * recording.rate)
         work = Work(number, recording.rate, recording.leads, recording.signal[:0], 0, True, 0.0)
@@ -42,4 +42,4 @@ def make_reference(
                 histograms.add(number, rate, scores.alarm[rows], scores.columns[rows])
     columns = (*OWN_COLUMNS, *features)
     group = histograms.summarise() or GroupShares(np.zeros((len(columns), 1)), 0)
-    return Reference(model.scoring.run, columns, group)
+    return Reference(model.run, columns, group)

@@ -38,8 +38,8 @@ class ReplayCounts:
     again: int = 0
 
 
-def read_recordings(paths: Sequence[Path]) -> list[Recording]:
-    """Return recordings, given without `.hea`, or all of a folder.
+def read_recordings(paths: Sequence[Path], annotator: str | None = None) -> list[Recording]:
+    """Return recordings, given without `.hea`, or all of a folder; with the annotations of a suffix, if one is given.
 
     Raises:
         DataError: one cannot be read.
@@ -50,7 +50,7 @@ def read_recordings(paths: Sequence[Path]) -> list[Recording]:
     for path in paths:
         names = recording_names(path) if path.is_dir() else (path.name,)
         folder = path if path.is_dir() else path.parent
-        out += [read_recording(folder, name, None) for name in names]
+        out += [read_recording(folder, name, annotator) for name in names]
     return out
 
 

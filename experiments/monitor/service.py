@@ -19,8 +19,6 @@ from common.errors import ConfigError, DataError, EngineError
 from experiments.monitor.decisions import Limits
 from experiments.monitor.drift import load_reference
 from experiments.monitor.handlers import MAX_BODY, build_application
-from experiments.monitor.hourly import HourlyModel
-from experiments.monitor.hourly_ward import HourlyWard
 from experiments.monitor.influx import InfluxSettings, LineWriter
 from experiments.monitor.metrics import build_registry
 from experiments.monitor.model_choice import watch_choice
@@ -177,6 +175,9 @@ async def run_service(
         await _wait_for_workers(ward)
         hourly = None
         if settings.hourly_run is not None:
+            from experiments.monitor.hourly import HourlyModel
+            from experiments.monitor.hourly_ward import HourlyWard
+
             hourly = HourlyWard(await asyncio.to_thread(HourlyModel, settings.hourly_run), store)
         await asyncio.sleep(0)  # the workers' first answers are applied
         reference = load_reference(settings.state, ward.model_name, ward.features)

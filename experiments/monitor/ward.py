@@ -86,7 +86,7 @@ class Ward:
         self, model: NewModel, workers: int, store: Store, limits: Limits | None = None, webhook: Webhook | None = None
     ) -> None:
         """Start the workers; results are applied on the running event loop."""
-        self.webhook = webhook
+        self.webhook, self._anomaly = webhook, model.anomaly
         self.store, self.model_name, self.synthetic = store, "", False
         self.drift: dict[int, GroupShares] = {}
         self.features: tuple[str, ...] = ()
@@ -197,7 +197,8 @@ class Ward:
             stream.counts[name] += 1
             rate = None if np.isnan(beat.rate) else round(beat.rate)
             item = {"seconds": round(beat.seconds, 3), "class": name, "alarm": round(beat.alarm, 3), "rate": rate}
-            stream.beats.append(item | {"irregular": beat.irregular})
+            unusual = None if np.isnan(beat.unusual) else round(beat.unusual, 3)
+            stream.beats.append(item | {"irregular": beat.irregular, "unusual": unusual})
             self.store.add_beat(stream.device, wall, beat.seconds, name, beat.alarm)
         for alert in update.alerts:
             wall = time.time()
@@ -220,8 +221,12 @@ class Ward:
                 callback(own)
 
     def use_model(self, model: NewModel) -> None:
-        """Score with another model from when it is loaded; the one before goes on until then, or if it is unusable."""
+        """Score with another model from when it is loaded; the one before goes on until then, or if it is unusable.
+
+        The detector of unusual beats stays.
+        """
         self.drift.clear()
+        model = replace(model, anomaly=self._anomaly)
         for worker in self.workers:
             worker.order(model)
 

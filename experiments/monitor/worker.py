@@ -22,7 +22,7 @@ from experiments.monitor.patient import PatientStream, Update, Work
 from sites.ecg.streaming.stream import StreamedBeat
 
 if TYPE_CHECKING:
-    from experiments.monitor.scoring import BeatModel
+    from experiments.monitor.beat_model import BeatModel
 
 DRIFT_SECONDS = 10.0
 """Seconds between two reports of a worker's histograms."""
@@ -36,11 +36,13 @@ class NewModel:
         run: the run's folder.
         name: which of its models.
         site: the hospital whose layers complete it.
+        anomaly: a run of an autoencoder, or a file of an isolation forest, that finds beats unusual; None: none.
     """
 
     run: Path
     name: str = "federated"
     site: str | None = None
+    anomaly: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -100,34 +102,50 @@ class ModelLoader:
         threading.Thread(target=self._load, args=(wanted,), daemon=True).start()
 
     def _load(self, wanted: NewModel) -> None:
-        from experiments.monitor.scoring import open_beat_model
+        from experiments.monitor.model_sources import open_beat_model, uses_torch
 
         try:
-            model = open_beat_model(wanted.run, wanted.name, wanted.site)
+            if uses_torch(wanted.run, wanted.anomaly):
+                _limit_threads()
+            model = open_beat_model(wanted.run, wanted.name, wanted.site, wanted.anomaly)
             model.warm_up()
             self.model = model
         except Exception as error:  # whatever is wrong with a run, the model before goes on
-            known = isinstance(error, WardroundError)
-            self.error = str(error) if known else f"{wanted.run}: the model cannot be loaded ({type(error).__name__})"
+            self.error = _describe_failure(wanted, error)
         self.done.set()
+
+
+def _describe_failure(wanted: NewModel, error: Exception) -> str:
+    """Return in one line why a model cannot be used; no text of an error that may quote data."""
+    if isinstance(error, WardroundError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"{wanted.run}: the model needs the package {error.name}: install it"
+    return f"{wanted.run}: the model cannot be loaded ({type(error).__name__})"
+
+
+def _limit_threads() -> None:
+    """Let torch use one thread: each worker has a core."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def run_worker(connection: Connection, model: NewModel, limits: Limits) -> None:
     """Work until the connection closes: receive lists of `Work` or a `NewModel`, and send `Done` for each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service ends its workers
     os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
+    from experiments.monitor.model_sources import open_beat_model, uses_torch
 
-    torch.set_num_threads(1)
-    from experiments.monitor.scoring import open_beat_model
-
+    if uses_torch(model.run, model.anomaly):
+        _limit_threads()
     try:
-        current = open_beat_model(model.run, model.name, model.site)
-    except WardroundError as error:
-        connection.send(Done([], 0, error=str(error)))
+        current = open_beat_model(model.run, model.name, model.site, model.anomaly)
+        current.warm_up()
+    except Exception as error:  # started again, it would fail again: the service says why, and ends
+        connection.send(Done([], 0, error=_describe_failure(model, error)))
         return
-    current.warm_up()
-    connection.send(Done([], 0, model=current.scoring.run, features=tuple(current.scoring.task.features)))
+    connection.send(Done([], 0, model=current.run, features=tuple(current.task.features)))
     histograms, reported = BeatHistograms(), time.monotonic()
     streams: dict[int, PatientStream] = {}
     loader: ModelLoader | None = None
@@ -151,7 +169,7 @@ def run_worker(connection: Connection, model: NewModel, limits: Limits) -> None:
                 if fresh.form != current.form:
                     streams.clear()  # other inputs: each patient's usual beat is learned again
                 current, histograms = fresh, BeatHistograms()
-                features = tuple(current.scoring.task.features)
+                features = tuple(current.task.features)
         parts: dict[int, list[StreamedBeat]] = {}
         arrivals: dict[int, list[float]] = {}
         for work in merge_packets(message):
@@ -180,5 +198,5 @@ def run_worker(connection: Connection, model: NewModel, limits: Limits) -> None:
         if now - reported > DRIFT_SECONDS:
             drift, reported = histograms.summarise(), now
         busy = time.perf_counter() - started
-        name = current.scoring.run
+        name = current.run
         connection.send(Done(updates, len(message), busy, len(every), name, problem, drift, features))

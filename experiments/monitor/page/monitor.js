@@ -130,19 +130,19 @@ function drawWave(data) {
   }
 }
 
-function drawTrace(data) {
-  const [pen, width, height] = prepare(byId("trace"));
+function drawTrace(data, name, key, limit) {
+  const [pen, width, height] = prepare(byId(name));
   const y = (share) => height - 4 - (height - 8) * share;
   pen.strokeStyle = colour("edge");
   pen.setLineDash([4, 4]);
-  pen.beginPath(); pen.moveTo(0, y(0.8)); pen.lineTo(width, y(0.8)); pen.stroke();
+  pen.beginPath(); pen.moveTo(0, y(limit)); pen.lineTo(width, y(limit)); pen.stroke();
   pen.setLineDash([]);
   const last = data.beats.at(-1)?.seconds ?? 0;
   const first = data.beats[0]?.seconds ?? 0;
   for (const beat of data.beats) {
     const x = 4 + (width - 8) * ((beat.seconds - first) / Math.max(last - first, 1));
     pen.fillStyle = colour(beat.class);
-    pen.fillRect(x - 1.5, y(beat.alarm), 3, height - 4 - y(beat.alarm) + 1);
+    pen.fillRect(x - 1.5, y(beat[key] ?? 0), 3, height - 4 - y(beat[key] ?? 0) + 1);
   }
 }
 
@@ -202,7 +202,9 @@ function drawPatient(data) {
   byId("device").textContent = `${data.device}, lead ${data.lead}`;
   byId("state").textContent = `${data.rate === null ? "–" : data.rate} /min · ${describeState(data)}`;
   drawWave(data);
-  drawTrace(data);
+  drawTrace(data, "trace", "alarm", 0.8);
+  byId("unusual").hidden = !data.beats.some((beat) => beat.unusual !== null);
+  if (!byId("unusual").hidden) drawTrace(data, "anomaly", "unusual", 0.5);
   drawRisk(data);
   drawAlerts(data);
 }

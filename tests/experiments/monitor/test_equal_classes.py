@@ -10,7 +10,7 @@ pytest.importorskip("tornado")
 
 from experiments.bench.monitor_beats import watch_recording
 from experiments.monitor.decisions import Limits
-from experiments.monitor.scoring import open_beat_model
+from experiments.monitor.model_sources import open_beat_model
 from sites.ecg.recordings import read_recording
 from sites.ecg.streaming.filtering import hold_gaps
 from sites.ecg.streaming.whole import cut_causal_beats, detect_beats

@@ -20,8 +20,8 @@ from tornado.websocket import websocket_connect
 
 from common.errors import ConfigError
 from experiments.monitor.handlers import build_application
+from experiments.monitor.model_sources import open_beat_model
 from experiments.monitor.protocol import Packet, sign_datagram, write_binary
-from experiments.monitor.scoring import open_beat_model
 from experiments.monitor.service import Settings, check_address
 from experiments.monitor.worker import NewModel
 from sites.ecg.streaming.whole import cut_causal_beats, detect_beats

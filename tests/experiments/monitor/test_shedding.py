@@ -13,9 +13,9 @@ pytest.importorskip("tornado")
 
 from experiments.monitor import pool
 from experiments.monitor.decisions import Limits
+from experiments.monitor.model_sources import open_beat_model
 from experiments.monitor.patient import PatientStream, Work
 from experiments.monitor.pool import MAX_AGE_SECONDS, Load, Worker, join_gap
-from experiments.monitor.scoring import open_beat_model
 from experiments.monitor.worker import merge_packets
 from tests.experiments.monitor.conftest import heartbeats
 
