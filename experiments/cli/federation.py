@@ -54,7 +54,11 @@ def run_server(
     os.umask(0o077)  # what hospitals send is not for other users of this machine
     link = SuperLink(state, credentials, host=host, port=port)
     watch = services.CertificateWatch(credentials.certificate, credentials.ca)
-    with services.run_as_service(state, link.log, link.connection.address, "", metrics) as service, link:
+    stopped = (
+        "hospitals try to connect again until it is started again; "
+        "a run that was in progress goes on with: wardround run --resume RUN"
+    )
+    with services.run_as_service(state, link.log, link.connection.address, "", metrics, stopped) as service, link:
         services.say(f"serving on {listen}, log in {link.log}; Ctrl-C stops it")
         with services.offer_metrics(metrics, lambda exits: services.build_server_metrics(exits, link)):
             services.serve_until_stopped(link, service, watch)
@@ -178,9 +182,10 @@ def run_client(
     state, node = state.resolve(), Node(settings, worker=worker)
     # the records of a worker under another user are that user's: it serves their metrics itself
     files = ClientFiles(site, state / "runs" if worker is None else None, policy, settings.ca)
+    stopped = f"{site} takes no part in runs until its client is started again, with the same --state"
     with (
         claim_state_folder(state, site),
-        services.run_as_service(state, node.log, superlink, site, metrics) as service,
+        services.run_as_service(state, node.log, superlink, site, metrics, stopped) as service,
         services.offer_metrics(metrics, lambda exits: services.build_client_metrics(exits, files, node)),
     ):
         services.attach_service(node, service, services.CertificateWatch(settings.ca))
@@ -213,10 +218,11 @@ def client_worker(
     os.umask(0o077)
     state = state.resolve()
     files = ClientFiles(site, state / "runs", policy, None)
+    stopped = f"the node of {site} answers with errors until its worker is started again"
     start_logging()
     with (
         claim_state_folder(state, site),
-        services.run_as_service(state, state / "worker.log", str(socket), site, metrics) as service,
+        services.run_as_service(state, state / "worker.log", str(socket), site, metrics, stopped) as service,
         services.offer_metrics(metrics, lambda exits: services.build_client_metrics(exits, files, None)),
     ):
         services.say(f"{site}: waiting for the node of user {node_user} at {socket}")

@@ -33,16 +33,30 @@ log = logging.getLogger("wardround")
 
 
 @contextmanager
-def run_as_service(state: Path, log_file: Path, address: str, site: str, metrics: str) -> Iterator[ServiceState]:
+def run_as_service(
+    state: Path, log_file: Path, address: str, site: str, metrics: str, stopped: str
+) -> Iterator[ServiceState]:
     """Return a context manager that sets up logging, signals and the service file of a server or client for its block.
 
     Wardround's own log lines go into the log file, and other commands find the service through its state folder.
     SIGTERM and Ctrl-C end the service. SIGHUP ends it only if it has a terminal; without one, SIGHUP only logs that log
     files need no reopening. When the block ends, the service manager learns that the service stops.
 
+    Args:
+        state: the state folder.
+        log_file: the file for log lines.
+        address: where the server listens, or which server the client uses.
+        site: the hospital of a client; empty for a server.
+        metrics: where metrics are served; empty: nowhere.
+        stopped: what being stopped means, as the line that ends the command says it.
+
     Yields:
         the state that the service reports to its service manager (systemd).
+
+    Raises:
+        StoppedError: Ctrl-C, SIGTERM, or SIGHUP of a terminal.
     """
+    from common.errors import StoppedError
     from common.log_files import LogFileHandler
     from common.log_format import quiet_libraries
     from common.processes import interrupt_on_signals
@@ -61,6 +75,8 @@ def run_as_service(state: Path, log_file: Path, address: str, site: str, metrics
             announce_service(state, ServiceInfo(address, site, metrics)),
         ):
             yield service
+    except KeyboardInterrupt:
+        raise StoppedError(f"stopped; {stopped}") from None
     finally:
         service.report_stopping()
         root.removeHandler(handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ class WardroundClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     the sites trained. For research on one's own machine; real hospitals run `wardround client`.
 
     Args:
-        site: the column of a DataFrame X with the site of each row, which is no input; without it, or for an array, all
-            rows are of one site.
+        site: the column of a DataFrame X with the site of each row, which is no input. An array, or a DataFrame
+            without a column "site" where no other name was given, is one site's, with a warning for the DataFrame.
         model: name of a model for tables, such as "logreg" or "mlp".
         rounds: number of rounds.
         lr: learning rate of each round's steps.
@@ -68,14 +69,16 @@ class WardroundClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train the federation.
 
         Args:
-            X: `(rows, inputs)`; a DataFrame may have the column of the sites.
+            X: `(rows, inputs)`, numbers without missing values; a DataFrame may have the column of the sites.
             y: `(rows,)`, the classes.
 
         Raises:
-            ValueError: as every classifier of scikit-learn.
+            ValueError: as every classifier of scikit-learn; or the DataFrame has no column of the given name.
             WardroundError: what went wrong in the federation, in one line.
         """
         inputs, sites = self._split_sites(X)
+        if isinstance(X, pd.DataFrame):
+            self._check_columns(X, inputs)
         values, labels = validate_data(self, inputs, y, dtype=np.float64)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -113,6 +116,25 @@ class WardroundClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(X, pd.DataFrame) and self.site in X.columns:
             return X.drop(columns=self.site), X[self.site].astype(str).to_numpy(dtype=object)
         return X, None
+
+    def _check_columns(self, X: pd.DataFrame, inputs: pd.DataFrame) -> None:
+        """Refuse a DataFrame that would train another model than the one meant, or that has inputs of no number."""
+        if self.site not in X.columns:
+            known = ", ".join(map(str, X.columns[:20]))
+            if self.site != ONE_SITE:
+                raise ValueError(f"X has no column {self.site!r} of the sites; its columns are {known}")
+            if all(isinstance(name, str) for name in X.columns):  # columns without names name no site
+                warnings.warn(
+                    f"X has no column 'site': all rows count as one site's. Name the column: site='hospital'; "
+                    f"the columns are {known}",
+                    stacklevel=3,
+                )
+        for name in inputs.columns:
+            if (pd.to_numeric(inputs[name], errors="coerce").isna() & inputs[name].notna()).any():
+                raise ValueError(
+                    f"X: column {name!r} is not of numbers: encode it before, as with OneHotEncoder in a pipeline "
+                    "whose DataFrame keeps the column of the sites (docs/reference/python.md)"
+                )
 
     def _configuration(self, inputs: int) -> dict[str, Any]:
         partition: dict[str, Any] = {"scheme": "natural"} if len(self.sites_) > 1 else {"scheme": "even", "count": 1}

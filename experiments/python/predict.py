@@ -14,6 +14,7 @@ from common.errors import DataError
 from experiments.scoring.score import ScoringModel, score_rows
 from sites.unlabelled_rows import ScorableRows, unlabelled_cohort
 
+FILE = "rows.parquet"
 Array = npt.NDArray[np.floating[Any]]
 
 
@@ -66,12 +67,15 @@ def _predict_table(model: ScoringModel, frame: pd.DataFrame) -> pd.DataFrame:
         own[patient] = np.arange(len(own))
     with tempfile.TemporaryDirectory(prefix="wardround-") as scratch:
         folder = Path(scratch)
-        own.to_parquet(folder / "rows.parquet", index=False)
+        own.to_parquet(folder / FILE, index=False)
         source = model.source(folder)
         parts = []
-        for rows in source.module.unlabelled_rows(source):
-            part = _frame(model, rows, len(rows.cohort.y), positions=False)
-            parts.append(part.set_axis(rows.columns["row"] - 1))
+        try:
+            for rows in source.module.unlabelled_rows(source):
+                part = _frame(model, rows, len(rows.cohort.y), positions=False)
+                parts.append(part.set_axis(rows.columns["row"] - 1))
+        except DataError as error:  # the file is this function's own: what is wrong is wrong in the DataFrame
+            raise DataError(str(error).replace(f"{folder / FILE}: ", "predict: ")) from None
     result = pd.concat(parts).reindex(range(len(frame)))
     result["predicted"] = result["predicted"].fillna("")
     return result

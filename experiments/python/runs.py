@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -134,7 +135,7 @@ class Run:
         frame = self.sites
         table = frame[[name for name in main if name in frame]].to_html(float_format="{:.3f}".format, na_rep="")
         title = html.escape(report.run.title or report.run.id)
-        page = html.escape(RunFolder(self.folder).report.as_posix())
+        page = html.escape(RunFolder(self.folder).report_page.as_posix())
         return f"<h4>{title}</h4>{notices}{table}<p>{html.escape(report.run.status)}; report: {page}</p>"
 
 
@@ -149,19 +150,22 @@ def run(
 
     Args:
         config: a YAML file, the name of an experiment such as "synthetic", or the keys themselves.
-        data: the data folder, instead of `data.path`.
+        data: the data folder, instead of `data.path`; DataFrames are for `federate`.
         settings: overrides such as "federation.rounds=5".
         runs: the folder of all run folders.
         progress: whether a progress bar is shown while it runs.
 
     Raises:
+        UsageError: data is no folder.
         WardroundError: what went wrong, in one line.
     """
     from common.config import load_config, parse_config
     from experiments.runs.experiment_files import find_experiment
     from experiments.runs.run import run_experiment
 
-    overrides = [*([f"data.path={data}"] if data is not None else []), *settings]
+    if data is not None and not isinstance(data, str | Path):
+        raise UsageError(f"run: data is a folder, not {type(data).__name__}; for DataFrames use federate")
+    overrides = [*([f"data.path={json.dumps(str(data))}"] if data is not None else []), *settings]
     if isinstance(config, Mapping):
         parsed = parse_config(dict(config), overrides)
     else:

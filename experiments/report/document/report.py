@@ -100,6 +100,14 @@ class Report(FrozenModel):
             raise ValueError("noise of a known seed needs a notice of level not-private")
         return self
 
+    def __repr__(self) -> str:
+        """Return one line: in full a report has hundreds of thousands of characters."""
+        fields = "sites, models, notices, rounds and more as attributes"
+        return f"<Report {self.run.id}: {self.run.status}, {len(self.sites)} hospitals; {fields}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
     def has(self, level: Level) -> bool:
         """Return whether there is a notice of this level."""
         return any(notice.level == level for notice in self.notices)

@@ -47,7 +47,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_service_can_be_found_logs_and_says_that_it_stops(tmp_path: Path, manager: Any) -> None:
     state, file = tmp_path / "state", tmp_path / "service.log"
     handlers = list(logging.getLogger().handlers)
-    with services.run_as_service(state, file, "127.0.0.1:8000", "", "") as service:
+    with services.run_as_service(state, file, "127.0.0.1:8000", "", "", "it ends") as service:
         result = find_service(state)
         assert result is not None
         assert result.pid == os.getpid()
@@ -65,8 +65,10 @@ def test_a_service_can_be_found_logs_and_says_that_it_stops(tmp_path: Path, mana
 def test_with_a_terminal_sighup_ends_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services.sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with (
-        pytest.raises(KeyboardInterrupt),
-        services.run_as_service(tmp_path / "state", tmp_path / "service.log", "127.0.0.1:8000", "", ""),
+        pytest.raises(StoppedError, match=r"^stopped; north takes no part$"),
+        services.run_as_service(
+            tmp_path / "state", tmp_path / "service.log", "127.0.0.1:8000", "", "", "north takes no part"
+        ),
     ):
         os.kill(os.getpid(), signal.SIGHUP)
     assert find_service(tmp_path / "state") is None

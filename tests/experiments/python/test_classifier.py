@@ -7,7 +7,11 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.estimator_checks import check_estimator
 
 import wardround as wr
@@ -41,6 +45,32 @@ def test_it_reaches_the_level_of_pooled_logistic_regression() -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(federated)).predict_proba(new), without)
     again = wr.WardroundClassifier(site="clinic").fit(x, y)
     np.testing.assert_array_equal(again.predict_proba(new), without)
+
+
+def test_a_frame_that_would_train_another_model_is_refused() -> None:
+    x, y = draw(60, 1)
+    with pytest.raises(ValueError, match="no column 'ward' of the sites; its columns are a, b, c, d, clinic"):
+        wr.WardroundClassifier(site="ward").fit(x, y)
+    with pytest.raises(ValueError, match="column 'sex' is not of numbers: encode it before"):
+        wr.WardroundClassifier(site="clinic").fit(x.assign(sex=np.where(x["a"] > 0, "F", "M")), y)
+    with pytest.warns(UserWarning, match="no column 'site': all rows count as one site's"):
+        alone = wr.WardroundClassifier(rounds=2).fit(x.drop(columns="clinic"), y)
+    assert alone.sites_ == ("site",)
+
+
+def test_in_a_pipeline_categories_and_missing_values_are_encoded_before() -> None:
+    x, y = draw(200, 1)
+    x["sex"] = np.where(x["a"] > 0, "F", "M")
+    x.loc[::7, "c"] = np.nan
+    prepare = make_column_transformer(
+        (SimpleImputer(), ["a", "b", "c", "d"]),
+        (OneHotEncoder(drop="if_binary", sparse_output=False), ["sex"]),
+        remainder="passthrough",  # the column of the sites
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+    model = make_pipeline(prepare, wr.WardroundClassifier(site="clinic", rounds=20)).fit(x, y)
+    assert set(model[-1].sites_) == {"north", "south"}
+    assert model.score(x, y) > 0.7
 
 
 def test_scikit_learns_own_checks_pass() -> None:

@@ -87,8 +87,21 @@ def test_predictions_of_rows_and_of_inputs_agree(run: wr.Run, frames: dict[str, 
     pd.testing.assert_frame_equal(shuffled.iloc[::-1], result)
     with pytest.raises(DataError, match="must have the shape"):
         run.predict(np.zeros((3, 2)))
-    with pytest.raises(DataError, match="no column"):
+    with pytest.raises(DataError, match=r"^predict: no column creatinine$"):
         run.predict(new.drop(columns="creatinine"))
+
+
+@pytest.mark.slow
+def test_a_run_and_its_report_are_shown_in_one_line(run: wr.Run) -> None:
+    assert repr(run.report) == str(run.report)
+    assert repr(run.report).startswith(f"<Report {run.folder.name}: complete, 3 hospitals")
+    assert len(repr(run.report)) < 200
+    assert "report.html" in run._repr_html_()
+
+
+def test_data_that_are_no_folder_are_refused_without_a_row_of_them(frames: dict[str, pd.DataFrame]) -> None:
+    with pytest.raises(UsageError, match=r"data is a folder, not DataFrame; for DataFrames use federate$"):
+        wr.run({"name": "face"}, data=frames["hospital-1"])  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
