@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.percent import format_percent
 from sites.datasets import table
 from sites.datasets.table import simulate
 from sites.datasets.table.description import load_description
@@ -26,12 +27,12 @@ def test_table_one_is_what_pandas_counts(tmp_path: Path) -> None:
     assert rows["patients"] == ("120", "120")
     for i, own in enumerate(groups):
         died, men = int(own["died"].sum()), int((own["sex"] == "M").sum())
-        assert rows["died"][i] == (f"{died} ({100 * died / 120:.0f}%)" if died >= 5 else "<5")
-        assert rows["male"][i] == f"{men} ({100 * men / 120:.0f}%)"
+        assert rows["died"][i] == (f"{died} ({format_percent(died / 120)})" if died >= 5 else "<5")
+        assert rows["male"][i] == f"{men} ({format_percent(men / 120)})"
         low, middle, high = np.quantile(own["creatinine"].astype(np.float32), [0.25, 0.5, 0.75])
         assert rows["creatinine"][i] == f"{middle:.3g} ({low:.3g} to {high:.3g})"
         missing = int(own["crp"].isna().sum())
-        assert rows["crp, missing"][i] == (f"{missing} ({100 * missing / 120:.0f}%)" if missing >= 5 else "<5")
+        assert rows["crp, missing"][i] == (f"{missing} ({format_percent(missing / 120)})" if missing >= 5 else "<5")
 
 
 def test_few_people_are_hidden(tmp_path: Path) -> None:
