@@ -115,6 +115,12 @@ def test_a_silent_node_does_not_keep_the_others_from_starting(monkeypatch: pytes
     assert refused == {"node 2": "no answer within 1 s"}
 
 
+def test_a_simulated_site_has_as_long_to_read_its_data_as_to_train_a_round(waiting_clock: WaitingClock) -> None:
+    config = tiny.run_config(federation__connect_timeout=0.5, federation__round_timeout=7.0)
+    _, refused = run_handshake(FakeGrid([hello("north"), lambda request: None]), config, quiet)
+    assert refused == {"node 2": "no answer within 7 s"}
+
+
 def test_a_site_that_comes_late_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = FakeGrid([hello("north"), hello("south")])
     grid.fixed_nodes = False
