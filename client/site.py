@@ -239,8 +239,13 @@ def change_training(context: SiteContext, config: RunConfig, site: Site, *, fill
     labelled = load_site(context, without_detection(config)).train if share and config.detecting else site.train
     train = replace_rare_values(labelled, policy.min_unit_patients) if inputs else labelled
     if share or (inputs and policy.record_noise):
-        secret, fill = open_register(context).read_secret(), fill and not config.detecting
-        train = change_records(train, secret, policy.record_noise, share, fill=fill, inputs=inputs)
+        register, fill = open_register(context), fill and not config.detecting
+
+        def keep(column: str, spread: float) -> float:
+            return register.keep_spread(config.data.dataset, f"{column} by {policy.record_noise!r}", spread)
+
+        secret, noise = register.read_secret(), policy.record_noise
+        train = change_records(train, secret, noise, share, fill=fill, inputs=inputs, keep=keep)
     if labelled.task == site.task:
         return train
     last = _changed_normal.get(context)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,13 +36,22 @@ FEW_VALUES = 10
 """An input with at most so many values at a hospital is a category."""
 
 Floats = npt.NDArray[np.float32]
+KeepSpread = Callable[[str, float], float]
+"""From an input's name and the size of its noise now to the size that the hospital uses (`Register.keep_spread`)."""
 _Draws = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]
-_last: list[tuple[Cohort, tuple[bytes, float, float, bool, bool], Cohort]] = []
+_last: list[tuple[Cohort, tuple[bytes, float, float, bool, bool, bool], Cohort]] = []
 """The last cohorts that were changed, and what became of them: each round of a run asks for the same two."""
 
 
 def change_records(
-    cohort: Cohort, secret: bytes, noise: float, share: float, *, fill: bool = True, inputs: bool = True
+    cohort: Cohort,
+    secret: bytes,
+    noise: float,
+    share: float,
+    *,
+    fill: bool = True,
+    inputs: bool = True,
+    keep: KeepSpread | None = None,
 ) -> Cohort:
     """Return the cohort with changed inputs and outcomes.
 
@@ -54,21 +63,22 @@ def change_records(
         share: probability that an outcome or a category is replaced.
         fill: whether a missing number becomes the mean before; never for reconstructions, which leave it out.
         inputs: whether inputs are changed, or outcomes alone.
+        keep: gives the size of an input's noise that is kept; default: the size of these patients.
     """
     fill = fill and not cohort.task.anomaly
-    wanted = secret, noise, share, fill, inputs
+    wanted = secret, noise, share, fill, inputs, keep is not None
     for earlier, how, done in _last:
         if earlier is cohort and how == wanted:
             return done
     if not len(cohort.y) or (noise <= 0 and share <= 0):
         return cohort
-    rows = _RowsOfPeople.from_cohort(cohort, secret)
+    rows = _RowsOfPeople.from_cohort(cohort, secret, keep)
     features, x = cohort.features, cohort.x
     if inputs:
         names = [f"feature {name}" for name in cohort.task.features]
         features = _change_columns(features, names, rows, noise, share, fill=fill)
         if isinstance(x, Windows):
-            x = _change_windows(x, cohort, secret, noise, share, fill=fill)
+            x = _change_windows(x, cohort, rows, noise, share, fill=fill)
         else:
             x = _change_signals(x, rows, noise)
     y = cohort.y
@@ -94,22 +104,26 @@ class _RowsOfPeople:
         order: the rows, person by person and in their own order, `(rows,)`.
         start: where each person's rows start in `order`, and their number last, `(people + 1,)`.
         names: each person's name.
+        keep: gives the size of an input's noise that is kept, or None.
     """
 
     secret: bytes
     order: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
     names: Sequence[bytes]
+    keep: KeepSpread | None
 
     @classmethod
-    def from_cohort(cls, cohort: Cohort, secret: bytes) -> _RowsOfPeople:
-        return cls.from_persons(np.asarray(cohort.persons, dtype=object)[cohort.patient], secret)
+    def from_cohort(cls, cohort: Cohort, secret: bytes, keep: KeepSpread | None) -> _RowsOfPeople:
+        return cls.from_persons(np.asarray(cohort.persons, dtype=object)[cohort.patient], secret, keep)
 
     @classmethod
-    def from_persons(cls, persons_of_rows: npt.NDArray[np.object_], secret: bytes) -> _RowsOfPeople:
+    def from_persons(
+        cls, persons_of_rows: npt.NDArray[np.object_], secret: bytes, keep: KeepSpread | None
+    ) -> _RowsOfPeople:
         names, person = np.unique(persons_of_rows, return_inverse=True)
         start = np.concatenate([[0], np.cumsum(np.bincount(person, minlength=len(names)))])
-        return cls(secret, np.argsort(person, kind="stable"), start, [str(name).encode() for name in names])
+        return cls(secret, np.argsort(person, kind="stable"), start, [str(name).encode() for name in names], keep)
 
     @property
     def person_index(self) -> npt.NDArray[np.int64]:
@@ -159,7 +173,7 @@ def _change_columns(
 
 
 def _change_windows(
-    windows: Windows, cohort: Cohort, secret: bytes, noise: float, share: float, *, fill: bool
+    windows: Windows, cohort: Cohort, examples: _RowsOfPeople, noise: float, share: float, *, fill: bool
 ) -> Windows:
     """Return windows over changed rows: each row is changed once, in whichever windows it lies."""
     first = np.unique(windows.first)
@@ -172,7 +186,7 @@ def _change_windows(
     persons_of_rows = np.repeat(
         np.array([person_by_first_row[a] for a in first.tolist()], dtype=object), last - first + 1
     )
-    rows = _RowsOfPeople.from_persons(persons_of_rows, secret)
+    rows = _RowsOfPeople.from_persons(persons_of_rows, examples.secret, examples.keep)
     names = [f"channel {number}" for number in range(windows.rows.shape[1])]
     table = windows.rows.copy()
     table[used] = _change_columns(windows.rows[used], names, rows, noise, share, fill=fill)
@@ -192,6 +206,8 @@ def _add_noise(values: Floats, name: str, rows: _RowsOfPeople, noise: float, *, 
     spread = _round_to_steps(noise * float(np.nanstd(values.astype(np.float64)))) if np.isfinite(values).any() else 0.0
     if spread <= 0:
         return values
+    if rows.keep is not None:
+        spread = rows.keep(name, spread)
     width = values.shape[1]
     ordered = values[rows.order]
     # the size of the noise is part of what is drawn from: one draw in two sizes would show the value

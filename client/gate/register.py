@@ -96,6 +96,27 @@ class Register:
         row = connection.execute(query, (f"redraws of {dataset}",)).fetchone()
         return int(row[0]) if row else 0
 
+    def keep_spread(self, dataset: str, column: str, spread: float) -> float:
+        """Return the size of an input's noise that this hospital uses, once and for all requests.
+
+        Where other options of a data set give other patients, the deviation differs a little, and noise of another size
+        would be a second draw about the same value. Only a size that differs by more than a factor of 2, as in
+        another unit, takes the place of the first.
+
+        Args:
+            dataset: the data set's name.
+            column: the input, and by what policy its noise is set.
+            spread: the size now.
+        """
+        key = f"spread of {dataset}: {column}"
+        with self.open() as connection:
+            row = connection.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
+            known = float(row[0]) if row else 0.0
+            if known > 0 and 0.5 <= spread / known <= 2.0:
+                return known
+            connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, repr(spread)))
+        return spread
+
     def release(self, dataset: str, kind: str, groups: Sequence[Iterable[str]], floor: int, run: str) -> list[bool]:
         """Return for each group of people whether figures over it may leave, and record those that do.
 

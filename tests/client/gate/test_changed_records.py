@@ -348,3 +348,37 @@ def test_a_hospitals_own_scaling_is_that_of_its_changed_records(tmp_path: Path) 
     scaled = load_changed_training(context, own, b"").features[:, age]
     assert scaled.mean() == pytest.approx(0.0, abs=1e-3)
     assert scaled.std() == pytest.approx(1.0, abs=1e-3)  # of true records it is 1.1
+
+
+def test_a_few_other_patients_draw_no_second_noise_about_the_same_values(tmp_path: Path) -> None:
+    """The size of the noise is a power of the root of 2, and a few people may shift it to the next."""
+    register = open_register(make_hospital(tmp_path))
+    whole = table(60)
+    features = whole.features.copy()
+    features[30:, 0] = 5 + 0.2 * (features[30:, 0] - 5)
+    whole = replace(whole, features=features)
+    half = whole.take(np.arange(30))
+
+    def keep(column: str, spread: float) -> float:
+        return register.keep_spread("table", column, spread)
+
+    fresh = [change_records(part, SECRET, 0.5, 0.15).features[:30, 0] for part in (whole, half)]
+    assert not np.isclose(*fresh).any()  # two draws about each of 30 people
+    kept = [change_records(part, SECRET, 0.5, 0.15, keep=keep).features[:30, 0] for part in (whole, half)]
+    assert np.array_equal(*kept)
+    assert np.array_equal(kept[0], fresh[0])
+    other_unit = replace(whole, features=whole.features * 10)
+    noise = change_records(other_unit, SECRET, 0.5, 0.15, keep=keep).features[:, 0] - other_unit.features[:, 0]
+    assert noise.std() == pytest.approx(0.5 * other_unit.features[:, 0].std(), rel=0.4)
+
+
+def test_a_hospital_keeps_the_size_of_noise_over_requests_and_starts(tmp_path: Path) -> None:
+    context = make_hospital(tmp_path)
+    first = open_register(context).keep_spread("heart_disease", "feature age", 2.0)
+    again = open_register(context).keep_spread("heart_disease", "feature age", 2.0 * 2**0.5)
+    assert (first, again) == (2.0, 2.0)
+    assert open_register(context).keep_spread("heart_disease", "feature sex", 2.0 * 2**0.5) > 2.5
+    ask_scaling(context)
+    with open_register(context).open() as connection:
+        kept = dict(connection.execute("SELECT key, value FROM about WHERE key LIKE 'spread of %'"))
+    assert any("trestbps" in key for key in kept)
