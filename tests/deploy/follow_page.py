@@ -47,7 +47,7 @@ def report(what: str, **values: object) -> None:
 
 
 def call(*words: str) -> str:
-    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=900)
     if result.returncode:
         raise SystemExit(f"{' '.join(words)}: status {result.returncode}: {result.stderr[-3000:]}")
     return result.stdout
@@ -127,13 +127,13 @@ def follow(heading: str, sites: Sequence[str] = ("north",), numbers: Sequence[in
         for number in numbers if numbers is not None else range(len(BLOCKS[heading])):
             output = SCRATCH / "output"
             output.unlink(missing_ok=True)
-            if status := start_block(heading, number, site, output).wait(600):
+            if status := start_block(heading, number, site, output).wait(1200):
                 end = output.read_text()[-3000:]
                 raise SystemExit(f"block {number + 1} of {heading!r} ({site}): {status}: {end}")
     report(heading, sites=list(sites))
 
 
-def wait_for(what: str, ready: Callable[[], object], seconds: float = 180) -> None:
+def wait_for(what: str, ready: Callable[[], object], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
@@ -189,7 +189,7 @@ def run_and_kill() -> None:
     wait_for("another round", lambda: count_rounds() >= 2 or require_running(run, output))
     for part in (kill_server_app, kill_superlink, kill_server, kill_run):
         run = part(run)
-    if status := run.wait(600):
+    if status := run.wait(1200):
         raise SystemExit(f"the run ended with {status}: {output.read_text()[-3000:]}")
     (folder,) = Path("/var/lib/wardround-server/runs").iterdir()
     rounds = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]

@@ -59,7 +59,7 @@ def test_the_page_is_followed_to_the_letter_and_each_part_is_killed_once(mitdb_f
     words = [str(ROOT), sys.prefix, str(mitdb_folder.resolve()), mode]
     result = subprocess.run(
         [*NAMESPACES, sys.executable, str(ROOT / "tests" / "deploy" / "follow_page.py"), *words],
-        capture_output=True, text=True, timeout=1800, check=False,
+        capture_output=True, text=True, timeout=3600, check=False,
     )  # fmt: skip
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr[-20000:]}"
     print(result.stdout)

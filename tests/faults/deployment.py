@@ -133,10 +133,10 @@ class Service:
             with suppress(ProcessLookupError):
                 self._process.terminate()
             try:
-                self._process.wait(30)
+                self._process.wait(120)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(10)
+                self._process.wait(60)
             self._process = None
 
 
@@ -237,7 +237,7 @@ class Deployment:
     def call(self, *arguments: str, at: str = "") -> str:
         """Run a command of this installation to its end; return what it prints."""
         command = [*self._prefix(at), find_command(), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
 
     def write_config(self, file: Path, raw: Mapping[str, Any], settings: Sequence[str] = ()) -> Path:
         """Write the configuration of a run at this server."""
@@ -271,7 +271,7 @@ class Deployment:
         for service in self.services.values():
             service.restart_if_ended()
 
-    def wait_until(self, happened: Callable[[], bool], what: str, seconds: float = 90.0) -> None:
+    def wait_until(self, happened: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
         """Tend the services until something has happened."""
         deadline = time.monotonic() + seconds
         while not happened():
@@ -307,7 +307,7 @@ class Deployment:
             service.stop()
         for relay in self.relays.values():
             relay.close()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
         lines = []

@@ -106,7 +106,7 @@ class Link:
     def close(self) -> None:
         """Take the link down."""
         os.write(self._wake, b"x")
-        self._thread.join(5)
+        self._thread.join(120)
         for device in (*self._ends, self._stop, self._wake):
             os.close(device)
 

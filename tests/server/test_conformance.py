@@ -136,7 +136,7 @@ def engine_outcome(tmp_path: Path, name: str, *settings: str) -> tuple[Any, ...]
         "data": {"options": {"hospitals": 2, "patients": 4, "minutes": 1.0}},
         "sites": {"validation": 0.25},
         "training": {"batch_size": 32, "optimizer": "sgd", "momentum": 0.0},
-        "federation": {"rounds": 2, "connect_timeout": 90, "strategy": {"name": name}},
+        "federation": {"rounds": 2, "connect_timeout": 900, "strategy": {"name": name}},
         "evaluation": {"bootstrap": 0},
         "baselines": {"local": False, "pooled": False},
     }  # fmt: skip

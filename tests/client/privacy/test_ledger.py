@@ -188,6 +188,7 @@ def test_threads_take_turns(book: Ledger) -> None:
 
 def test_a_head_that_another_has_not_written_yet_is_waited_for(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows are committed, and neither of those who charged them has written the head file."""
+    monkeypatch.setattr(ledger, "HEAD_SECONDS", 120.0)
     book.charge(wanted(1))
     head = book.head.read_bytes()
     book.charge(wanted(2))

@@ -18,7 +18,7 @@ RAW = {
     "data": {"options": {"hospitals": 2, "patients": 4, "minutes": 1.0}},
     "sites": {"validation": 0.25},
     "training": {"batch_size": 32},
-    "federation": {"rounds": 2, "connect_timeout": 90},
+    "federation": {"rounds": 2, "connect_timeout": 900},
     "evaluation": {"bootstrap": 50},
     "baselines": {"local": False, "pooled": False},
 }

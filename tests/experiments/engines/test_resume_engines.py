@@ -30,10 +30,13 @@ RAW = {
     "data": {"options": {"hospitals": 2, "patients": 4, "minutes": 1.0}},
     "sites": {"validation": 0.25},
     "training": {"batch_size": 32, "optimizer": "sgd", "momentum": 0.0},
-    "federation": {"rounds": 3, "connect_timeout": 120},
+    "federation": {"rounds": 3, "connect_timeout": 900},
     "evaluation": {"bootstrap": 0},
     "baselines": {"local": False, "pooled": False},
 }  # fmt: skip
+
+ROUNDS = "federation.rounds=12"
+"""Of a run whose end must not come before the test has seen its first round and done something to it."""
 
 
 class Stopping(QuietPrinter):
@@ -89,8 +92,8 @@ def test_a_resumed_run_of_real_processes_with_other_keys(tmp_path: Path) -> None
 
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[tuple[Federation, str]]:
-    """A server and two hospitals' nodes that stay up, and a configuration of four rounds for them."""
-    wanted = resolve_paths(config.parse_config(RAW, ["federation.engine=federation", "federation.rounds=4"]))
+    """A server and two hospitals' nodes that stay up, and a configuration of many rounds for them."""
+    wanted = resolve_paths(config.parse_config(RAW, ["federation.engine=federation", ROUNDS]))
     source = datasets.open_source(wanted, None)
     hospitals, _, _ = datasets.assign_hospitals(source, wanted)
     data = wanted.data.model_copy(update={"path": str(source.folder)})
@@ -106,10 +109,10 @@ def both(tmp_path: Path) -> Iterator[tuple[Federation, str]]:
 
 
 def wait_for_a_round(out: Path) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not RunFolder(out).rounds.is_file() or not RunFolder(out).rounds.read_text():
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
 
 
 def check_resumed(out: Path, root: Path) -> None:
@@ -118,7 +121,7 @@ def check_resumed(out: Path, root: Path) -> None:
     assert len(resumed) == 1
     assert int(str(resumed[0])) >= 1
     lines = [json.loads(line) for line in RunFolder(out).rounds.read_text().splitlines()]
-    whole = run.run_experiment(config.parse_config(RAW, ["federation.rounds=4"]), root, QuietPrinter())
+    whole = run.run_experiment(config.parse_config(RAW, [ROUNDS]), root, QuietPrinter())
     expected = [json.loads(line) for line in RunFolder(whole).rounds.read_text().splitlines()]
     assert [(line["round"], line["weights"]) for line in lines] == [
         (line["round"], line["weights"]) for line in expected

@@ -49,4 +49,4 @@ def run_receiver(answer: Callable[[str], int], port: int = 0) -> Iterator[Receiv
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(120)
