@@ -11,6 +11,7 @@ import hashlib
 import secrets
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,7 +60,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def fix_draws(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Draw secrets, names of runs and private noise from a name instead of the system's random numbers."""
+    """Draw secrets, names of runs and private noise from a name instead of the system's random numbers.
+
+    Torch's own stream starts anew, so that what comes of it does not depend on which tests ran before.
+    """
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
     digest = hashlib.sha256(f"{name} {os.environ.get('WARDROUND_TEST_DRAW', '')}".encode()).digest()
     stream = np.random.default_rng(np.frombuffer(digest, np.uint32))
     monkeypatch.setattr(secrets, "token_hex", lambda count=32: stream.bytes(count).hex())

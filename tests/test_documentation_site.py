@@ -79,7 +79,7 @@ def test_the_search_finds_a_page(site: str, browser: Any) -> None:
     assert browser.title == "Wardround"
     browser.find_element(By.CSS_SELECTOR, "label[for=__search]").click()
     browser.find_element(By.CSS_SELECTOR, "input.md-search__input").send_keys("evaluation_epsilon")
-    results = WebDriverWait(browser, 30).until(
+    results = WebDriverWait(browser, 180).until(
         lambda page: page.find_elements(By.CSS_SELECTOR, "a.md-search-result__link[href*='privacy']")
     )
     assert results

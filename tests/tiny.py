@@ -46,7 +46,7 @@ def run_config(**sections: Any) -> RunConfig:
         "name": "tiny",
         "model": {"name": "cnn", "options": {"widths": [4], "kernel": 3, "hidden": 4}},
         "training": {"batch_size": 8, "lr": 0.01, "device": "cpu"},
-        "federation": {"rounds": 2, "round_timeout": 120.0, "connect_timeout": 5.0, "on_lost": "continue"},
+        "federation": {"rounds": 2, "round_timeout": 120.0, "connect_timeout": 120.0, "on_lost": "continue"},
         "evaluation": {"bootstrap": 20, "bins": 64},
     }
     for name, value in sections.items():

@@ -72,11 +72,11 @@ def test_brackets_in_texts_are_no_nesting() -> None:
 
 
 def test_a_large_text_is_checked_in_time() -> None:
-    start = time.monotonic()
+    start = time.thread_time()
     for text in ('"' * (MAX_JSON_BYTES - 1), "[" * MAX_JSON_BYTES, "a" * (MAX_JSON_BYTES + 1), "\\" * MAX_JSON_BYTES):
         with pytest.raises(ProtocolError):
             check_json(text)
-    assert time.monotonic() - start < 20
+    assert time.thread_time() - start < 20
 
 
 @pytest.mark.parametrize("text", ["", "{", "nope", "1 2", "[1,]", "9" * 5000])

@@ -171,7 +171,9 @@ def test_a_read_only_file_refuses_the_charge(book: Ledger, monkeypatch: pytest.M
         book.charge(wanted(2))
 
 
-def test_threads_take_turns(book: Ledger) -> None:
+def test_threads_take_turns(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "HEAD_SECONDS", 120.0)
+
     def work(run: str) -> None:
         for number in range(1, 6):
             Ledger(book.path, "d1").charge(wanted(number, run=run))
@@ -208,6 +210,7 @@ from pathlib import Path
 from client.privacy import charges, ledger
 from client.privacy.accounting import GaussianSteps
 charges.compute_epsilon = lambda *_: 1.0
+ledger.HEAD_SECONDS = 120.0  # both may be held up before the first of them has written the head file
 book = ledger.Ledger(Path(sys.argv[1]), "d1")
 for number in range(1, 100000):
     step = GaussianSteps(0.1, 4.0, 10)

@@ -81,4 +81,4 @@ def test_past_saturation_every_sample_is_counted(tmp_path: Path, monkeypatch: py
     figures = measure_saturation(run, patients=2, factor=5, seconds=3, workers=1)
     assert figures["not_accounted_for"] == 0
     assert figures["arrived"] > 2 * 250 * 10
-    assert figures["recovered_after_s"] < 10
+    assert figures["recovered_after_s"] < 60

@@ -152,7 +152,7 @@ def test_the_page_in_a_browser(tmp_path: Path, browser: Any) -> None:
         page.handle(start(tmp_path))
         append(tmp_path, handshake())
         browser.get(address)
-        wait = WebDriverWait(browser, 20)
+        wait = WebDriverWait(browser, 180)
         wait.until(lambda _: text("round") == "0 of 4")
         assert text("title") == TITLE
         assert text("notices").startswith("SYNTHETIC")
@@ -173,4 +173,4 @@ def test_the_page_in_a_browser(tmp_path: Path, browser: Any) -> None:
             browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             assert browser.execute_script(wide) == 0
         assert browser.get_log("browser") == []
-    WebDriverWait(browser, 20).until(lambda _: text("status") == "no longer connected")
+    WebDriverWait(browser, 180).until(lambda _: text("status") == "no longer connected")

@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("tornado")
 
 from common.errors import ConfigError
+from experiments.monitor import influx
 from experiments.monitor.influx import InfluxSettings, LineWriter, build_line, check_url
 from experiments.monitor.store import Store, StoredAlert
 from tests.experiments.monitor.receivers import run_receiver
@@ -69,6 +70,11 @@ class Database:
         with urllib.request.urlopen(f"{self.url}/query?{parameters}", timeout=10) as answer:
             series = json.loads(answer.read())["results"][0].get("series", [])
         return [row for item in series for row in item["values"]]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(influx, "TIMEOUT_SECONDS", 120.0)
 
 
 def wait(condition: Callable[[], Any], seconds: float = 120.0) -> None:

@@ -34,7 +34,7 @@ def test_a_newcomer_sees_patients_and_acknowledges_an_alert(monitor: Client, hos
 
     thread = threading.Thread(target=stream)
     thread.start()
-    wait = WebDriverWait(browser, 40)
+    wait = WebDriverWait(browser, 180)
     browser.get(monitor.running.url)
     browser.find_element(By.ID, "token").send_keys(monitor.token("person") + Keys.ENTER)
     wait.until(lambda page: page.find_elements(By.CSS_SELECTOR, "#patients .card"))
@@ -51,7 +51,7 @@ def test_a_newcomer_sees_patients_and_acknowledges_an_alert(monitor: Client, hos
     wait.until(lambda page: "acknowledged by ward" in page.find_element(By.ID, "alerts").text)
     browser.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
     wait.until(lambda page: page.find_element(By.ID, "ward").is_displayed())
-    thread.join(60)
+    thread.join(300)
     browser.set_window_size(400, 800)
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     assert browser.get_cookie("wardround_monitor")["httpOnly"]

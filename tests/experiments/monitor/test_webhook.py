@@ -22,6 +22,7 @@ from tests.experiments.monitor.receivers import run_receiver
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "FIRST_WAIT", 0.05)
     monkeypatch.setattr(sending, "LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(sending, "TIMEOUT_SECONDS", 120.0)
 
 
 def wait(condition: Callable[[], Any], seconds: float = 120.0) -> None:
