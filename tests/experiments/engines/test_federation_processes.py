@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,17 +20,19 @@ from client.node import Node
 from client.node_process import NodeProcess
 from client.supernode import create_node_key
 from common.errors import ConfigError, EngineError
-from common.run_folder import RunFolder, hold_lock
-from experiments.engines import federation
-from experiments.engines.federation import Event, Federation, SiteProcess, Tail, follow_run
-from server.control import NoAnswer, build_bundle
+from experiments.engines.federation import Event, Federation, SiteProcess, Tail
+from server.control import build_bundle
 from server.credentials import create_credentials
 from server.superlink import format_app_settings
 
 ROOT = Path(__file__).parents[3]
+
+
 TRACE = "WARDROUND_TEST_TRACE"
 
+
 PACKAGE = "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"
+
 
 SERVER = """
 import json, time
@@ -59,7 +61,8 @@ def main(grid, context):
             time.sleep(0.2)
         for number in range(1, config["rounds"] + 1):
             tell(event="begin", round=number)
-            content = RecordDict({"c": ConfigRecord({"sleep": config.get("sleep", 0.0)})})
+            record = {"sleep": config.get("sleep", 0.0), "hang": config.get("hang", "") if number == 2 else ""}
+            content = RecordDict({"c": ConfigRecord(record)})
             sent = [Message(content, node, "train", group_id=str(number)) for node in nodes]
             replies = list(grid.send_and_receive(sent, timeout=config["timeout"]))
             said = [r.content["c"]["said"] if r.has_content() else r.error.reason for r in replies]
@@ -71,6 +74,7 @@ def main(grid, context):
         status = {"status": "complete", "error": None}
     (out / "server.done").write_text(json.dumps(status))
 """
+
 
 CLIENT = """
 import time
@@ -86,7 +90,8 @@ def refuse_unreadable(*given):
 
 @app.train()
 def train(message, context):
-    time.sleep(message.content["c"]["sleep"])
+    hangs = message.content["c"]["hang"] == context.node_config["site"]
+    time.sleep(600 if hangs else message.content["c"]["sleep"])
     said = f"{context.node_config['site']} {context.node_config['data']}"
     return Message(RecordDict({"c": ConfigRecord({"said": said})}), reply_to=message)
 """
@@ -118,7 +123,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PYTHONPATH", str(write_apps(folder / "installed")))
         patch.setenv(TRACE, str(folder))
         yield folder
-        assert running(str(folder)) == []
+        wait_for(lambda: running(str(folder)) == [])
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +136,7 @@ def two_sites(directory: Path) -> Iterator[Federation]:
 @pytest.mark.processes
 def test_two_sites_two_rounds(two_sites: Federation, directory: Path) -> None:
     events: list[Event] = []
-    two_sites.run('{"sites": 2, "rounds": 2, "timeout": 60}', directory / "out", events.append)
+    two_sites.run('{"sites": 2, "rounds": 2, "timeout": 300}', directory / "out", events.append)
     said = ['north /data of/"north"', 'south /data of/"south"']
     rounds = [event for event in events if event["event"] == "round"]
     assert rounds == [{"event": "round", "round": number, "said": said} for number in (1, 2)]
@@ -169,7 +174,7 @@ def test_a_wrong_authority(two_sites: Federation, directory: Path) -> None:
 def test_code_that_a_run_brings_along_is_refused(two_sites: Federation, directory: Path) -> None:
     out = directory / "evil"
     out.mkdir()
-    config = {"sites": 2, "rounds": 1, "timeout": 60}
+    config = {"sites": 2, "rounds": 1, "timeout": 300}
     files = {
         "pyproject.toml": format_app_settings(json.dumps(config), out).encode(),
         "client/__init__.py": b"",
@@ -194,7 +199,7 @@ def test_a_site_that_dies_in_round_2_is_reported_and_the_run_goes_on(two_sites: 
         if event == {"event": "begin", "round": 2}:
             threading.Timer(1.0, two_sites.kill, ["south"]).start()
 
-    config = '{"sites": 2, "rounds": 2, "timeout": 12, "sleep": 3.0}'
+    config = '{"sites": 2, "rounds": 2, "timeout": 25, "hang": "south"}'  # it works on round 2 until it is killed
     two_sites.run(config, directory / "dies", watch)
     assert [event["site"] for event in events if event["event"] == "site-ended"] == ["south"]
     (last,) = [event for event in events if event["event"] == "round" and event["round"] == 2]
@@ -204,17 +209,18 @@ def test_a_site_that_dies_in_round_2_is_reported_and_the_run_goes_on(two_sites: 
 @pytest.mark.processes
 def test_a_node_that_was_killed_leaves_no_worker_and_is_back_at_once(two_sites: Federation, directory: Path) -> None:
     node = two_sites.nodes["north"]
-    before = time.monotonic()
     pid = int((node.settings.state / "worker.pid").read_text().split()[0])
     assert node._child is not None
     os.kill(node._child.pid, signal.SIGKILL)
     wait_for(lambda: not psutil.pid_exists(pid))
+    before = len(node.log.read_text())
     again = NodeProcess(node.settings, log=node.log)
     again.launch()
     two_sites.nodes["north"] = again
     try:
         assert again.wait_online() == two_sites.link.connection.sites()["north"]
-        assert time.monotonic() - before < 30  # the server counts the lost session as open for a minute
+        # the server counts the lost session as open for a minute, and would refuse another one
+        assert "trying again" not in node.log.read_text()[before:]
     finally:
         again.stop()
     assert two_sites.link.connection.nodes()["north"] == "offline"
@@ -229,7 +235,7 @@ def test_a_launcher_that_ends_leaves_nothing_behind(directory: Path, number: sig
         "from experiments.engines.federation import SiteProcess, run_on_one_machine\n"
         f"out = Path({str(directory / f'ended-{number}')!r})\n"
         "sites = [SiteProcess('north', {'site': 'north', 'data': 'x'})]\n"
-        'config = \'{"sites": 1, "rounds": 1, "timeout": 60, "sleep": 50.0}\'\n'
+        'config = \'{"sites": 1, "rounds": 1, "timeout": 600, "sleep": 600.0}\'\n'
         "run_on_one_machine(config, out, sites, log_dir=out)\n"
     )
     python_path = f"{os.environ['PYTHONPATH']}{os.pathsep}{ROOT}"
@@ -238,8 +244,8 @@ def test_a_launcher_that_ends_leaves_nothing_behind(directory: Path, number: sig
     with subprocess.Popen([sys.executable, "-c", source], env=environment, stderr=subprocess.DEVNULL) as launcher:
         wait_for(lambda: events.exists() and "begin" in events.read_text())
         launcher.send_signal(number)
-        assert launcher.wait(30) != 0
-    wait_for(lambda: running(trace) == [], 20.0)
+        assert launcher.wait(300) != 0
+    wait_for(lambda: running(trace) == [])
 
 
 def test_sites_need_names_of_their_own(tmp_path: Path) -> None:
@@ -262,105 +268,7 @@ def test_a_tail_gives_whole_lines_that_are_new(tmp_path: Path) -> None:
     assert list(tail.read_new()) == []
 
 
-class Answers:
-    """A server that takes a run and lets it end as told."""
-
-    def __init__(self, status: str, details: str) -> None:
-        self.status, self.details, self.stopped = status, details, False
-
-    def submit(self, config_json: str, out: Path, *extra: str) -> str:
-        return "7"
-
-    def run_status(self, run: str) -> tuple[str, str]:
-        return self.status, self.details
-
-    def stop_run(self, run: str) -> None:
-        self.stopped = True
-
-
-def test_a_run_that_ends_without_a_word_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(federation, "STATUS_SECONDS", 0.0)
-    (tmp_path / "server.done").write_text('{"status": "complete", "error": null}')  # of an earlier run
-    server = Answers("finished:failed", "ServerApp failed:\n no such strategy")
-    with pytest.raises(EngineError, match="without a result: ServerApp failed: no such strategy"):
-        follow_run(server, "{}", tmp_path)  # type: ignore[arg-type]
-    assert server.stopped
-
-
-class Restarting(Answers):
-    """A server that gives no answer for a while."""
-
-    def __init__(self, out: Path, silences: int) -> None:
-        super().__init__("running", "")
-        self.out, self.silences, self.questions = out, silences, 0
-
-    def run_status(self, run: str) -> tuple[str, str]:
-        self.questions += 1
-        if self.questions <= self.silences:
-            raise NoAnswer("the server at h:1 gave no answer")
-        (self.out / "server.done").write_text('{"status": "complete", "error": null}')
-        return self.status, self.details
-
-    def stop_run(self, run: str) -> None:
-        if self.questions <= self.silences:
-            raise NoAnswer("the server at h:1 gave no answer")
-        super().stop_run(run)
-
-
-def test_a_run_goes_on_to_be_followed_while_its_server_is_started_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(federation, "STATUS_SECONDS", 0.0)
-    events: list[Event] = []
-    follow_run(Restarting(tmp_path, 3), "{}", tmp_path, events.append)  # type: ignore[arg-type]
-    waiting = "the server at h:1 gave no answer; waiting for it up to 180 s"
-    assert [event["what"] for event in events] == [waiting, "the server answers again"]
-    assert not (tmp_path / "server.run").exists()
-
-
-def test_a_run_whose_server_stays_away_may_go_on_there_and_is_stopped_when_it_is_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(federation, "STATUS_SECONDS", 0.0)
-    monkeypatch.setattr(federation, "OUTAGE_SECONDS", 0.3)
-    with pytest.raises(EngineError, match="h:1 gave no answer"):
-        follow_run(Restarting(tmp_path, 99), "{}", tmp_path)  # type: ignore[arg-type]
-    assert (tmp_path / "server.run").read_text() == "7\n"
-    server = Restarting(tmp_path, 0)
-    server.questions = 1
-    follow_run(server, "{}", tmp_path)  # type: ignore[arg-type]
-    assert server.stopped
-    assert not (tmp_path / "server.run").exists()
-
-
-class Killed(Answers):
-    """A server that says that a run goes on whose app, which held the lock, was killed after three questions."""
-
-    def __init__(self, out: Path) -> None:
-        super().__init__("running", "")
-        self.out, self.questions, self.exits = out, 0, ExitStack()
-
-    def submit(self, config_json: str, out: Path, *extra: str) -> str:
-        self.exits.enter_context(hold_lock(RunFolder(self.out).server_lock))
-        return "7"
-
-    def run_status(self, run: str) -> tuple[str, str]:
-        self.questions += 1
-        if self.questions == 3:
-            self.exits.close()
-        return self.status, self.details
-
-
-def test_an_app_that_was_killed_is_noticed_by_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(federation, "STATUS_SECONDS", 0.0)
-    server = Killed(tmp_path)
-    with pytest.raises(EngineError, match="the server's app ended without a result: its process ended"):
-        follow_run(server, "{}", tmp_path)  # type: ignore[arg-type]
-    assert server.stopped
-    assert server.questions == 4
-
-
-def wait_for(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"
