@@ -23,7 +23,7 @@ SHARE_OF_ERROR = 0.25
 """The same as a share of the metric's standard error, which is larger where there are few examples."""
 MERGED = "no AUROC, AUPRC, calibration slope and operating points of"
 WHY_MERGED = (
-    "its scores lie too close together or beyond log odds of 16 for the score bins, or the bins that leave a hospital "
+    "its scores lie too close together or beyond log odds of 16 for the score bins, or the bins that leave a site "
     "hold too few people"
 )
 FEWEST_PEOPLE = 30

@@ -163,13 +163,13 @@ def describe_coefficients(config: RunConfig, folder: Path, sites: Sequence[Site]
 
 def _explain_no_interval(config: RunConfig, sites: Sequence[Site], inputs: int) -> str:
     if not sites:
-        return "no interval: it would need products of all inputs from each hospital"
+        return "no interval: it would need products of all inputs from each site"
     if config.privacy.on:
         return "no interval: it would reveal more of the training patients than the private training does"
     if config.training.loss != "cross_entropy":
         return "no interval: the loss weights the classes"
     if config.data.scaling == "site":
-        return "no interval: each hospital scales its inputs on its own"
+        return "no interval: each site scales its inputs on its own"
     if inputs > MAX_INPUTS:
         return f"no interval: more than {MAX_INPUTS} inputs"
     return ""

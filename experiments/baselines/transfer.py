@@ -196,7 +196,7 @@ def conclusion_sentence(cause: Cause, decision_difference: Figure, recovered: Fi
     """
     gain, loss = recovered.value if recovered else None, decision_difference.value
     if cause == "both" and gain is not None and loss is not None and loss < 0:
-        share = f"{min(gain / -loss, 1.0):.0%} of the difference to the hospital's own model"
+        share = f"{min(gain / -loss, 1.0):.0%} of the difference to the model trained there"
         return f"Both ranking and threshold are lost; the threshold accounts for {share}."
     return {
         "both": "Both ranking and threshold are lost.",

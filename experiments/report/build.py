@@ -8,6 +8,8 @@ there.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +78,7 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
     for item in (*lines, outcome):
         lost |= item.get("lost") or {}
     privacy, evaluation_privacy = _parse_privacy(lines), _parse_evaluation_privacy(outcome)
-    models = _parse_models(outcome, baselines, metric, folder)
+    models = _parse_models(outcome, baselines, metric, folder, data.site_kind)
     binary = task.get("kind") == "multiclass" and len(task.get("classes", ())) == 2
     return Report(
         run=_parse_run(run, outcome, baselines, folder.name),
@@ -86,9 +88,9 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
             list(hospitals.values()),
             all(item.private for item in privacy) and all(item.private for item in evaluation_privacy),
             [
-                *collect_partial_notices(outcome),
+                *collect_partial_notices(outcome, data.site_kind),
                 *collect_selection_notices(run, outcome, lines),
-                *collect_ranking_notices(models),
+                *collect_ranking_notices(models, data.site_kind),
             ],
         ),
         data=data,
@@ -254,10 +256,10 @@ def _parse_round_figures(figures: Mapping[str, Any] | None) -> RoundFigures | No
 
 
 def _parse_models(
-    outcome: Mapping[str, Any], baselines: Mapping[str, Any], metric: str, folder: Path
+    outcome: Mapping[str, Any], baselines: Mapping[str, Any], metric: str, folder: Path, kind: str
 ) -> list[ModelResult]:
     federated = {"name": "federated", "title": "Federated model", "kind": "federated", **outcome}
-    tables = (federated, *_select_personal_tables(outcome), *baselines.get("models", ()))
+    tables = (federated, *_select_personal_tables(outcome, kind), *baselines.get("models", ()))
     return [_parse_model(item, metric) for item in tables]
 
 
@@ -273,6 +275,7 @@ def _parse_model(model: Mapping[str, Any], metric: str) -> ModelResult:
     for name, subset in _select_by_prefix(subsets, GROUP_PREFIX).items():
         attribute, _, group = name.partition("=")
         groups.setdefault(attribute, {})[group] = subset
+    groups = {attribute: dict(sorted(parts.items(), key=_rank_group)) for attribute, parts in groups.items()}
     main = subsets.get(ALL_PATIENTS, Subset())
     return ModelResult(
         name=model["name"],
@@ -294,12 +297,20 @@ def _parse_model(model: Mapping[str, Any], metric: str) -> ModelResult:
     )
 
 
+def _rank_group(item: tuple[str, Subset]) -> tuple[bool, float, str]:
+    """Return the order of a group in its attribute: by the number that it begins at, what is unknown last."""
+    name, _ = item
+    number = re.search(r"\d+(?:\.\d+)?", name)
+    first = -math.inf if number is None or name.startswith("under ") else float(number[0])
+    return name == "unknown", first, name
+
+
 def _select_by_prefix(subsets: Mapping[str, Subset], prefix: str) -> dict[str, Subset]:
     """Return the subsets whose names start with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): subset for name, subset in subsets.items() if name.startswith(prefix)}
 
 
-def _select_personal_tables(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _select_personal_tables(outcome: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
     """Return the tables of the hospitals' personal models as one model; empty if the strategy trains none."""
     parts = {
         key: {
@@ -311,7 +322,7 @@ def _select_personal_tables(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     }
     if not parts["test"]:
         return []
-    title = "Personal models, each at its own hospital"
+    title = f"Personal models, each at its own {kind}"
     return [{"name": "personal", "title": title, "kind": "personal", "threshold": outcome.get("threshold"), **parts}]
 
 

@@ -17,7 +17,7 @@ from common.metrics.table_names import ALL_PATIENTS, GROUP_PREFIX, PERSONAL, WHE
 from common.run_folder import RunFolder
 from experiments.report.document.results import GroupGap, ModelDifference, ModelResult, Subset
 
-NO_RESAMPLES = "no interval: the hospitals share no resamples of their counts, or the run did not keep them"
+NO_RESAMPLES = "no interval: the counts that are compared share no resamples, or the run did not keep them"
 
 
 def list_compared_metrics(metric: str, binary: bool) -> list[str]:

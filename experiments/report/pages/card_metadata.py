@@ -52,20 +52,21 @@ def build_card_metadata(report: Report) -> dict[str, Any]:
         "split": "test",
     }
     task = {"type": "tabular-classification" if tabular else "classification", "name": _flatten(report.task["name"])}
+    kind = report.data.site_kind
     metrics = [
-        item for metric in formatting.list_table_metrics(report) if (item := _state_metric(model.pooled, metric))
+        item for metric in formatting.list_table_metrics(report) if (item := _state_metric(model.pooled, metric, kind))
     ]
     about["metrics"] = list(dict.fromkeys(item["type"] for item in metrics))
     result = {"task": task, "dataset": dataset, "metrics": metrics}
     return about | {"model-index": [{"name": report.run.id, "results": [result]}]}
 
 
-def _state_metric(evaluation: Evaluation, metric: str) -> dict[str, Any] | None:
+def _state_metric(evaluation: Evaluation, metric: str, kind: str) -> dict[str, Any] | None:
     figure = evaluation.figure(metric)
     if figure is None or figure.value is None:
         return None
     interval = formatting.format_interval(figure)
-    title = formatting.capitalise(formatting.metric_title(metric)) + ", all hospitals"
+    title = formatting.capitalise(formatting.metric_title(metric)) + f", all {kind}s"
     return {
         "type": METRIC_TYPES.get(metric, metric),
         "name": f"{title} (95% interval {interval})" if interval else title,

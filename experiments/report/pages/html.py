@@ -15,18 +15,16 @@ from common.metrics.figures import FEW_PATIENTS
 from common.percent import format_percent
 from experiments.report.document.report import Report
 from experiments.report.pages.sections import HOSPITAL_TEMPLATES, draw_plots, list_plots, list_sections
-from experiments.report.pages.site_words import name_sites
 from experiments.report.pages.terms import explain_terms
 from experiments.report.plots.drawing import Plot
 from experiments.report.text import decision, findings, formatting, key_facts, table_one
 from experiments.report.text.many_hospitals import choose_detailed_hospitals, describe_detailed_hospitals
+from experiments.report.text.site_words import name_sites
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-MARKUP = r"<(?:script|style|title)\b.*?</(?:script|style|title)>|<[^>]*>"
-"""What is no text of a page."""
 MAX_ROUNDS = 100
 """Of runs with more rounds, the page shows the curves and leaves the numbers to report.json."""
 
@@ -38,7 +36,7 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
         report: what it shows.
         plots: the report's plots by name; None: they are drawn.
     """
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
     plots = draw_plots(report) if plots is None else plots
     sections = [section for section in list_sections() if section.applies(report)]
@@ -58,7 +56,6 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
             question=decision.ask_question(report),
             disclaimer=decision.DISCLAIMER,
             sections=sections,
-            name_section=lambda title: _name_sites(title, report.data.site_kind),
             section_data={section.id: section.build(report) for section in sections},
             hospital_templates=HOSPITAL_TEMPLATES,
             plots=dict.fromkeys(list_plots(), "")
@@ -66,17 +63,7 @@ def render_html(report: Report, plots: Mapping[str, Plot] | None = None) -> str:
             **build_page_context(report, report.run.title or report.run.name),
         )
     )
-    page = name_sites(page, report, lambda text: str(escape(text)), MARKUP)
-    return explain_terms(page, lambda text: name_sites(text, report))
-
-
-def _name_sites(title: str, kind: str) -> str:
-    """Return a section's title with the word for the sites of the data, such as region.
-
-    >>> _name_sites("Details of each hospital", "region"), _name_sites("Hospitals", "region")
-    ('Details of each region', 'Regions')
-    """
-    return title.replace("hospital", kind).replace("Hospital", kind.capitalize())
+    return explain_terms(page, report.data.site_kind)
 
 
 def make_html_environment() -> Environment:
@@ -105,6 +92,8 @@ def build_page_context(report: Report, title: str) -> dict[str, Any]:
     return {
         "page_title": title,
         "report": report,
+        "site_kind": report.data.site_kind,
+        "name_sites": name_sites,
         "formatting": formatting,
         "percent": format_percent,
         "metric_title": formatting.metric_title(report.metric),

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from common.metrics.figures import FEW_PATIENTS, Evaluation
 from experiments.report.document.report import Report
-from experiments.report.pages.site_words import name_sites
 from experiments.report.plots.drawing import Plot
 from experiments.report.text import decision, findings, formatting, key_facts
 from experiments.report.text.before_use import list_steps
+from experiments.report.text.site_words import name_sites
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -54,6 +54,8 @@ def render_markdown(template: str, report: Report, **variables: Any) -> str:
         .get_template(template)
         .render(
             report=report,
+            site_kind=report.data.site_kind,
+            name_sites=name_sites,
             federated=report.federated,
             formatting=formatting,
             findings=findings,
@@ -65,7 +67,6 @@ def render_markdown(template: str, report: Report, **variables: Any) -> str:
             **variables,
         )
     )
-    text = name_sites(text, report, escape_markdown, r"```.*?```")
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

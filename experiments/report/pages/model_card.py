@@ -76,7 +76,7 @@ def build_loading_program(report: Report, folder: str | None = None) -> str:
     output = OUTPUT_LINES.get("anomaly" if report.detecting else str(task.get("kind")), "scores = logits")
     strategy = " ".join(str(report.run.config.get("federation", {}).get("strategy", {}).get("name", "fedavg")).split())
     return LOADING_PROGRAM.format(
-        strategy=f"if {strategy} keeps layers at each hospital: restore.model(folder, site=NAME)",
+        strategy=f"if {strategy} keeps layers at each {report.data.site_kind}: restore.model(folder, site=NAME)",
         folder=folder or f"runs/{report.run.id}",
         signal=signal,
         features=features + (NAN_NOTE if task.get("missing") else "") if features else "none",

@@ -24,8 +24,8 @@ class Section:
 
     Attributes:
         id: its anchor on the page, and the name of its template.
-        title: its heading.
-        short: its entry in the contents; empty: the title.
+        title: its heading, for `name_sites`.
+        short: its entry in the contents, likewise; empty: the title.
         applies: whether a report has this section.
         build: computes what the template reads as `data`.
         plots: its plots, which the template reads as `plots.NAME`; also written to plots/NAME.svg and .png.

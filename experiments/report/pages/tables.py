@@ -187,7 +187,7 @@ class _TerminalTable:
                 return
         table = _make_terminal_table(self.report, self.metrics[:1])
         columns = [list(column.cells) for column in table.columns]
-        yield Text(f"{metric_title(self.metrics[0])} of each hospital", style="bold underline")
+        yield Text(f"{metric_title(self.metrics[0])} of each {self.report.data.site_kind}", style="bold underline")
         for cells in zip(*columns, strict=True):
             hospital, patients, value = (cell.plain if isinstance(cell, Text) else str(cell) for cell in cells)
             yield Text(f"{hospital}: {value}, {patients} patients")
@@ -199,7 +199,7 @@ def _make_terminal_table(report: Report, metrics: Sequence[str]) -> Table:
 
     model = report.federated
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold underline")
-    table.add_column("hospital", overflow="fold", min_width=18, max_width=22)
+    table.add_column(report.data.site_kind, overflow="fold", min_width=18, max_width=22)
     table.add_column("patients", justify="right")
     for metric in metrics:
         table.add_column(metric_title(metric), justify="right", no_wrap=True)
@@ -216,7 +216,7 @@ def _make_terminal_table(report: Report, metrics: Sequence[str]) -> Table:
     if model and model.pooled:
         table.add_section()
         cells = [_format_terminal_cell(model.pooled, metric) for metric in metrics]
-        table.add_row("all hospitals", str(model.pooled.patients), *cells, style="bold")
+        table.add_row(f"all {report.data.site_kind}s", str(model.pooled.patients), *cells, style="bold")
     return table
 
 

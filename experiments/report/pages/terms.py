@@ -6,10 +6,10 @@ the pointer or the keyboard is on it; without a script the link leads there, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html.parser import HTMLParser
 
 from experiments.report.text.glossary import compile_terms, find_key, load_glossary
+from experiments.report.text.site_words import name_sites
 
 SLOT = "<!--glossary-->"
 """Where a page's template wants the entries."""
@@ -116,12 +116,12 @@ class _Marker(HTMLParser):
         self.out.append(f"<!{decl}>")
 
 
-def explain_terms(page: str, name_sites: Callable[[str], str] = str) -> str:
+def explain_terms(page: str, kind: str = "hospital") -> str:
     """Return a page with its terms marked and the glossary of those that it uses.
 
     Args:
         page: the page.
-        name_sites: puts the word for the sites of the data into an entry.
+        kind: what a site of the data is, such as region.
     """
     from markupsafe import escape
 
@@ -129,7 +129,7 @@ def explain_terms(page: str, name_sites: Callable[[str], str] = str) -> str:
     marker.feed(page)
     marker.close()
     entries = [
-        f'<div id="term-{term.key}"><dt>{escape(term.title)}</dt><dd>{escape(name_sites(term.text))}</dd></div>'
+        f'<div id="term-{term.key}"><dt>{escape(term.title)}</dt><dd>{escape(name_sites(term.text, kind))}</dd></div>'
         for term in sorted(load_glossary(), key=lambda term: term.title.lower())
         if term.key in marker.used
     ]

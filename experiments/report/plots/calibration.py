@@ -41,7 +41,6 @@ MAX_LOG_ODDS = 8.0
 """Log odds at which the axes of a reliability diagram end; values beyond are drawn there, as triangles."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PERCENT_TICKS = (0.1, 1, 10, 50, 90, 99, 99.9)
-ALL_HOSPITALS = "all hospitals"
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,13 @@ class Panel:
         name: its title: a hospital, all hospitals, or a class.
         evaluation: the results it shows.
         classes: the classes whose scores it shows.
+        merged: whether it shows all hospitals together.
     """
 
     name: str
     evaluation: Evaluation
     classes: tuple[str, ...]
+    merged: bool = False
 
     def get_calibration(self, name: str) -> Calibration | None:
         """Return the calibration of a class, None if it was not computed."""
@@ -78,12 +79,12 @@ def draw_reliability(report: Report) -> Plot | None:
     """
     if report.binary:
         panels, omitted = _list_event_panels(report)
-        title = f"Reliability diagram of the event, {ALL_HOSPITALS} and each{_describe_omitted(omitted)}"
+        title = f"Reliability diagram of the event, all {report.data.site_kind}s and each{_describe_omitted(omitted)}"
     else:
         pooled = report.federated.pooled if report.federated else None
         names = list(pooled.classes)[:MAX_SITES] if pooled else []
         panels = [Panel(report.class_titles.get(name, name), pooled, (name,)) for name in names] if pooled else []
-        title = f"Reliability diagram of each class, {ALL_HOSPITALS} together"
+        title = f"Reliability diagram of each class, all {report.data.site_kind}s together"
     return _draw_reliability_panels(report, "reliability", title, panels)
 
 
@@ -98,7 +99,7 @@ def draw_site_reliability(report: Report) -> Plot | None:
     sites, omitted = _select_sites(report)
     panels = [Panel(name, evaluation, names) for name, evaluation in sites]
     which = "each class" if len(names) == len(calibrations) else "the worst calibrated classes"
-    title = f"Reliability diagram of {which} at each hospital{_describe_omitted(omitted)}"
+    title = f"Reliability diagram of {which} at each {report.data.site_kind}{_describe_omitted(omitted)}"
     return _draw_reliability_panels(report, "reliability_sites", title, panels)
 
 
@@ -127,7 +128,7 @@ def draw_decision_curves(report: Report) -> Plot | None:
                 "ls": (0, (3, 1)),
             }
         add_tile_legend(canvas, entries)
-        title = f"Decision curve of the event, {ALL_HOSPITALS} and each{_describe_omitted(omitted)}"
+        title = f"Decision curve of the event, all {report.data.site_kind}s and each{_describe_omitted(omitted)}"
         plot = finish_plot(canvas, report, "decision", title, "; ".join(descriptions))
         return cut_tiles(plot, report, "decision", descriptions, entries)
 
@@ -168,7 +169,7 @@ def _list_event_panels(report: Report) -> tuple[list[Panel], int]:
     event = tuple(report.class_titles)[1:2]
     sites, omitted = _select_sites(report)
     pooled = report.federated.pooled if report.federated else None
-    first = [Panel(ALL_HOSPITALS, pooled, event)] if pooled else []
+    first = [Panel(f"all {report.data.site_kind}s", pooled, event, merged=True)] if pooled else []
     return first + [Panel(name, evaluation, event) for name, evaluation in sites], omitted
 
 
@@ -186,7 +187,7 @@ def _describe_omitted(omitted: int) -> str:
 
 def _draw_title(axes: Axes, panel: Panel) -> None:
     name = panel.name if len(panel.name) <= 24 else f"{panel.name[:23]}…"
-    weight = "bold" if panel.name == ALL_HOSPITALS else "normal"
+    weight = "bold" if panel.merged else "normal"
     mark = "†" if panel.few and len(panel.classes) == 1 else ""
     axes.set_title(f"{name}{mark}", loc="left", fontsize=10, fontweight=weight, pad=4)
     axes.tick_params(labelsize=8, pad=2)

@@ -56,7 +56,7 @@ def list_panels(report: Report) -> list[Panel]:
 def draw_roc(report: Report) -> Plot | None:
     """Draw sensitivity against the share flagged wrongly; None without points."""
     return _draw_panels(
-        report, "roc", "ROC curve, all hospitals together", _draw_roc_panel, needs_points=True,
+        report, "roc", f"ROC curve, all {report.data.site_kind}s together", _draw_roc_panel, needs_points=True,
         legend={"model, with 95% band at each threshold": _LINE,
                 "no better than a coin": _REFERENCE},
     )  # fmt: skip
@@ -65,8 +65,8 @@ def draw_roc(report: Report) -> Plot | None:
 def draw_precision_recall(report: Report) -> Plot | None:
     """Draw precision against sensitivity; None without points."""
     return _draw_panels(
-        report, "precision_recall", "Precision-recall curve, all hospitals together", _draw_precision_panel,
-        needs_points=True,
+        report, "precision_recall", f"Precision-recall curve, all {report.data.site_kind}s together",
+        _draw_precision_panel, needs_points=True,
         legend={"model, with 95% band at each threshold": _LINE,
                 "share of the class": _REFERENCE},
     )  # fmt: skip
@@ -75,7 +75,7 @@ def draw_precision_recall(report: Report) -> Plot | None:
 def draw_score_histograms(report: Report) -> Plot | None:
     """Draw how examples with and without the class are distributed over the scores; None without groups."""
     return _draw_panels(
-        report, "scores", "Scores by outcome, all hospitals together", _draw_histogram_panel,
+        report, "scores", f"Scores by outcome, all {report.data.site_kind}s together", _draw_histogram_panel,
         legend={"with the class": {**_LINE, "color": LOCAL, "lw": 6}, "without": {**_LINE, "lw": 6}},
     )  # fmt: skip
 
@@ -83,7 +83,7 @@ def draw_score_histograms(report: Report) -> Plot | None:
 def draw_probability_calibration(report: Report) -> Plot | None:
     """Draw the observed share against the predicted probability, with the examples under it; None without groups."""
     return _draw_panels(
-        report, "probability_calibration", "Calibration on probability axes, all hospitals together",
+        report, "probability_calibration", f"Calibration on probability axes, all {report.data.site_kind}s together",
         _draw_calibration_panel,
         legend={
             "observed share, with 95% interval": {**_LINE, "marker": "o"},

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_PANELS = 5
 """Maximum number of panels in a row; further hospitals are in report.json only."""
-ALL_HOSPITALS = "all hospitals"
 MARKERS = ("s", "^", "o", "D", "v", "P", "X")
 
 
@@ -43,7 +42,7 @@ def merge_views(report: Report) -> dict[str, LatentView]:
     if len(report.views) == 1:
         return dict(report.views)
     pooled = LatentView(cells=first.cells, reach=first.reach, counts=counts)
-    return {ALL_HOSPITALS: pooled, **dict(sorted(report.views.items())[: MAX_PANELS - 1])}
+    return {f"all {report.data.site_kind}s": pooled, **dict(sorted(report.views.items())[: MAX_PANELS - 1])}
 
 
 def draw_latent_space(report: Report) -> Plot | None:
@@ -61,7 +60,7 @@ def draw_latent_space(report: Report) -> Plot | None:
         panels[0].set_ylabel("second direction (SD)", fontsize=8)
         entries = {name: {"ls": "", **_choose_style(index)} for index, name in enumerate(classes)}
         add_legend(canvas, entries, loc="lower left", ncols=len(classes), fontsize=8)
-        title = "Latent space of the federated model: test examples by hospital and class"
+        title = f"Latent space of the federated model: test examples by {report.data.site_kind} and class"
         counts = "; ".join(
             f"{name}: " + ", ".join(f"{kind} {sum(cells.values())}" for kind, cells in view.counts.items())
             for name, view in views.items()

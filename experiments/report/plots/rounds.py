@@ -46,7 +46,9 @@ def draw_training_curves(report: Report) -> Plot | None:
                 validations = [line.sites.get(site, RoundSite()).validation for line in report.rounds]
                 panel.plot(numbers, _list_values(validations, metric), marker=marker, ms=2.6, **style)
             merged = _list_values([line.validation for line in report.rounds], metric)
-            panel.plot(numbers, merged, color=INK, lw=2.4, marker=marker, ms=4, label="all hospitals", zorder=4)
+            panel.plot(
+                numbers, merged, color=INK, lw=2.4, marker=marker, ms=4, label=f"all {report.data.site_kind}s", zorder=4
+            )
             if report.chosen_round:
                 label = f"selected: round {report.chosen_round}"
                 panel.axvline(report.chosen_round, color=MUTED, lw=1.2, ls=DOTTED, label=label)
@@ -72,7 +74,7 @@ def _choose_styles(report: Report, sites: Sequence[str]) -> dict[str, dict[str, 
     worst = report.federated.worst if report.federated else None
     styles: dict[str, dict[str, Any]] = {}
     for site in sites:
-        styles[site] = {"color": MUTED, "lw": 0.6, "alpha": 0.55, "label": "each other hospital"}
+        styles[site] = {"color": MUTED, "lw": 0.6, "alpha": 0.55, "label": f"each other {report.data.site_kind}"}
         if worst and worst.site == site:
             label = f"{site} (worst on test patients)"
             styles[site] = {"color": LOCAL, "lw": 1.6, "label": label, "zorder": 3}

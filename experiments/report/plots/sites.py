@@ -26,17 +26,18 @@ from experiments.report.plots.drawing import (
 )
 from experiments.report.text.formatting import format_interval, format_number, metric_title
 from experiments.report.text.many_hospitals import choose_detailed_hospitals
+from experiments.report.text.site_words import name_sites
 
 if TYPE_CHECKING:
     from experiments.report.plots.drawing import Axes
 
 MARKS = {
     "federated": ("o", FEDERATED, "federated model"),
-    "local": ("s", LOCAL, "local model (trained at this hospital alone)"),
+    "local": ("s", LOCAL, "local model (trained at this {site} alone)"),
     "pooled": ("D", POOLED, "model trained on all data in one place"),
-    "personal": ("^", PERSONAL, "personal model of the hospital"),
+    "personal": ("^", PERSONAL, "personal model of the {site}"),
 }
-"""Marker, colour and legend entry of each kind of model."""
+"""Marker, colour and legend entry, for `name_sites`, of each kind of model."""
 Row = tuple[str, dict[str, Evaluation]]
 """A hospital, and the evaluation of each kind of model on its patients."""
 
@@ -83,12 +84,14 @@ def draw_forest_plot(report: Report) -> Plot | None:
         axes.set_xlabel(f"{title} on test patients")
         axes.grid(axis="x", color=RULE, lw=0.6)
         entries = {
-            label: {"color": colour, "marker": marker, "lw": 1.6, "ms": 5.5}
+            name_sites(label, report.data.site_kind): {"color": colour, "marker": marker, "lw": 1.6, "ms": 5.5}
             for marker, colour, label in (MARKS[kind] for kind in kinds)
         }
         add_legend(canvas, entries, loc="lower center", ncols=4, handlelength=2.6)
         description = "; ".join(f"{name}: {_describe_row(evaluations, report.metric)}" for name, evaluations in rows)
-        return finish_plot(canvas, report, "forest", f"{title} of each hospital, with 95% intervals", description)
+        return finish_plot(
+            canvas, report, "forest", f"{title} of each {report.data.site_kind}, with 95% intervals", description
+        )
 
 
 def _list_rows(report: Report, model: ModelResult) -> list[Row]:
@@ -100,7 +103,7 @@ def _list_rows(report: Report, model: ModelResult) -> list[Row]:
         models = {"federated": model, "local": report.model(f"local:{site}"), "pooled": pooled, "personal": personal}
         rows.append((site, {kind: m.sites[site] for kind, m in models.items() if m and site in m.sites}))
     everywhere = {"federated": model, "pooled": pooled, "personal": personal}
-    rows.append(("all hospitals", {kind: m.pooled for kind, m in everywhere.items() if m and m.pooled}))
+    rows.append((f"all {report.data.site_kind}s", {kind: m.pooled for kind, m in everywhere.items() if m and m.pooled}))
     return rows
 
 

@@ -133,7 +133,7 @@ def _inputs(report: Report) -> str:
 
 def _updating(report: Report) -> str:
     methods = sorted(report.federated.recalibrated) if report.federated else []
-    return f"recalibration at each hospital: {', '.join(methods)}" if methods else ""
+    return f"recalibration at each {report.data.site_kind}: {', '.join(methods)}" if methods else ""
 
 
 def _specification(report: Report) -> str:

@@ -90,11 +90,12 @@ def _describe_training(report: Report, metric: str) -> str:
     trained = {name for line in report.rounds for name, site in line.sites.items() if site.train}
     if not report.rounds:
         return "No round of training was completed."
-    text = f"One model was trained by {format_count(len(trained), report.data.site_kind)} over "
+    kind = report.data.site_kind
+    text = f"One model was trained by {format_count(len(trained), kind)} over "
     text += format_count(len(report.rounds), "round")
     local = LOCAL_LAYERS.get(report.run.config.get("federation", {}).get("strategy", {}).get("name", ""))
     if local:
-        text += f"; {local} stayed at each hospital, so each hospital's model combines the shared layers with its own"
+        text += f"; {local} stayed at each {kind}, so each {kind}'s model combines the shared layers with its own"
     if report.chosen_round is None or all(line.validation is None for line in report.rounds):
         return text + "."
     criterion = f"{metric} on validation patients"
@@ -129,8 +130,8 @@ def describe_counts(report: Report) -> str:
         minimum = max((site.min_cell_patients for site in report.sites), default=1)
         if minimum > 1:
             return (
-                f"Counts of test patients are coarsened at the hospitals, and those of fewer than {minimum} patients "
-                f"suppressed, without differential privacy.{_describe_ties(report)}"
+                f"Counts of test patients are coarsened at the {report.data.site_kind}s, and those of fewer than "
+                f"{minimum} patients suppressed, without differential privacy.{_describe_ties(report)}"
             )
         return "Counts of test patients are exact."
     most = max(tested, key=lambda item: item.epsilon_run)
@@ -161,13 +162,14 @@ def compute_local_mean(report: Report, metric: str) -> float | None:
 
 def _describe_comparison(report: Report, metric: str) -> list[str]:
     pooled, local_mean = report.model("pooled"), compute_local_mean(report, report.metric)
+    kind = report.data.site_kind
     parts = []
     if pooled and pooled.pooled:
         parts.append(
-            f"a model trained on all hospitals' data in one place reaches {format_figure(pooled.pooled, report.metric)}"
+            f"a model trained on all {kind}s' data in one place reaches {format_figure(pooled.pooled, report.metric)}"
         )
     if local_mean is not None:
-        parts.append(f"a model trained at one hospital alone reaches {format_number(local_mean)} on average")
+        parts.append(f"a model trained at one {kind} alone reaches {format_number(local_mean)} on average")
     return [f"For comparison, by {metric} on the same patients: {'; '.join(parts)}."] if parts else []
 
 

@@ -17,7 +17,7 @@ class Term:
     Attributes:
         key: its anchor on the page is `term-KEY`.
         title: the term.
-        text: what it means.
+        text: what it means, for `name_sites`.
         words: how it is written in a text, as regular expressions without regard to case; empty: as the title.
     """
 

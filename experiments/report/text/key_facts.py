@@ -146,7 +146,7 @@ def state_privacy(report: Report) -> Fact | None:
     most = max(report.privacy, key=lambda item: item.epsilon_run)
     if report.has("not-private"):
         return Fact("Privacy", "NOT PRIVATE", "the noise can be removed", "privacy", True)
-    detail = f"per {most.unit} at delta {most.delta:g}; the highest of all hospitals ({most.site})"
+    detail = f"per {most.unit} at delta {most.delta:g}; the highest of all {report.data.site_kind}s ({most.site})"
     return Fact("Privacy", f"epsilon {most.epsilon_run:.2f}", detail, "privacy")
 
 
@@ -160,7 +160,7 @@ def state_counts(report: Report) -> Fact | None:
     most = max(tested, key=lambda item: item.epsilon_run)
     if report.has("not-private"):
         return Fact("Counts of test patients", "NOT PRIVATE", "the noise can be removed", "privacy", True)
-    detail = f"per person at delta {most.delta:g}; the highest of all hospitals ({most.site})"
+    detail = f"per person at delta {most.delta:g}; the highest of all {report.data.site_kind}s ({most.site})"
     return Fact("Counts of test patients", f"noisy, epsilon {most.epsilon_run:.2f}", detail, "privacy")
 
 

@@ -35,9 +35,10 @@ def describe_detailed_hospitals(report: Report) -> str:
     detailed = len(choose_detailed_hospitals(report))
     if detailed == len(report.sites):
         return ""
+    kind = report.data.site_kind
     return (
-        f"Of {len(report.sites):,} hospitals the {detailed} are shown where the federated model is worst; the table of "
-        "hospitals, sites.csv and report.json hold all."
+        f"Of {len(report.sites):,} {kind}s the {detailed} are shown where the federated model is worst; the table of "
+        f"{kind}s, sites.csv and report.json hold all."
     )
 
 

@@ -86,9 +86,9 @@ def build_characteristics(report: Report, hospitals: Sequence[Site]) -> list[Tab
 
 def explain_table(report: Report) -> str:
     """Return how the table is to be read, in sentences."""
-    described = report.shift.sites if report.shift else {}
+    described, kind = report.shift.sites if report.shift else {}, report.data.site_kind
     text = (
-        "Training patients, unless a row says otherwise. Counts of fewer people than a hospital's floor (at least "
+        f"Training patients, unless a row says otherwise. Counts of fewer people than a {kind}'s floor (at least "
         f"{MIN_PEOPLE}), or of all but so few, are not shown."
     )
     if any(each.examples != each.patients for each in described.values()):
@@ -100,8 +100,8 @@ def explain_table(report: Report) -> str:
             "of fewer than 20 people."
         )
     if report.privacy:
-        return text + " Training was private, so hospitals sent nothing that describes their inputs."
-    return text + " Inputs are described where the hospitals' data are compared (evaluation.domain_shift=true)."
+        return text + f" Training was private, so {kind}s sent nothing that describes their inputs."
+    return text + f" Inputs are described where the {kind}s' data are compared (evaluation.domain_shift=true)."
 
 
 def _floor(site: Site) -> int:

@@ -122,6 +122,7 @@ def test_a_notice_names_the_model_the_class_and_the_hospitals() -> None:
         f"No AUROC, AUPRC, calibration slope and operating points of event (Federated: b): {WHY_MERGED}."
     )
     assert collect_ranking_notices([model.model_copy(update={"sites": {"a": sites["a"]}})]) == []
+    assert collect_ranking_notices([model.model_copy(update={"kind": "local"})]) == [], "the tables say it of others"
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.3, 0.05, 0.001, 100.0])

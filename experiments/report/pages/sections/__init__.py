@@ -32,7 +32,7 @@ def _has_alarms(report: Report) -> bool:
 
 SECTIONS = (
     Section("summary", "Summary", appendix=False),
-    Section("hospitals", "Hospitals", plots={"forest": draw_forest_plot}, appendix=False),
+    Section("hospitals", "{Sites}", plots={"forest": draw_forest_plot}, appendix=False),
     Section("comparison", "Comparison of models", "Comparison", appendix=False),
     Section("differences", "Differences between models", "Differences", lambda report: bool(report.differences)),
     Section(
@@ -71,33 +71,33 @@ SECTIONS = (
     ),
     Section(
         "shift",
-        "Differences between the hospitals' data",
+        "Differences between the {sites}' data",
         "Domain shift",
         lambda report: bool(report.shift and (report.shift.pairs or report.shift.lost)),
     ),
     Section(
         "transfer",
-        "Transfer between hospitals",
+        "Transfer between {sites}",
         "Transfer",
         lambda report: bool(report.transfers),
         build=lambda report: {"summarise": transfers.summarise_transfers, "causes": transfers.CAUSES},
     ),
     Section(
         "recalibration",
-        "Recalibration at each hospital",
+        "Recalibration at each {site}",
         "Recalibration",
         lambda report: bool(report.federated and report.federated.recalibration),
     ),
     Section(
         "left_out",
-        "Leave one hospital out",
+        "Leave one {site} out",
         "Leave one out",
         lambda report: bool(report.left_out),
         build=lambda report: {"summary": transfers.summarise_left_out(report.left_out, report.data.site_kind)},
     ),
     Section("training", "Training", plots={"curves": draw_training_curves}),
     Section("privacy", "Privacy", applies=lambda report: bool(report.privacy or report.evaluation_privacy)),
-    Section("hospital_details", "Details of each hospital", "Hospital details"),
+    Section("hospital_details", "Details of each {site}", "{Site} details"),
     Section(
         "missing",
         "Missing responses",

@@ -90,7 +90,7 @@ def build_matrix(report: Report) -> Matrix:
     return Matrix(
         models=tuple((model.name, model.title) for model in models),
         rows=tuple((name, tuple(describe(model, name, model.sites.get(name)) for model in models)) for name in names),
-        pooled=tuple(describe(model, "all hospitals", model.pooled) for model in models),
+        pooled=tuple(describe(model, f"all {report.data.site_kind}s", model.pooled) for model in models),
         worst=worst,
         best=best,
     )
@@ -102,8 +102,8 @@ def _build(report: Report) -> Mapping[str, Any]:
 
 SECTION = Section(
     "matrix",
-    "Every model at every hospital",
-    "Models by hospital",
+    "Every model at every {site}",
+    "Models by {site}",
     after="comparison",
     applies=has_matrix,
     build=_build,
