@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from common.metrics.figures import FEW_PATIENTS
 from experiments.report.document.report import Report
-from experiments.report.text.cases import count_events, list_decided_classes, name_events
+from experiments.report.text.cases import CaseCounts, count_events, list_decided_classes, name_events
+from experiments.report.text.formatting import capitalise, format_count
 
 
 def describe_groups_missed(report: Report) -> list[str]:
@@ -18,7 +20,16 @@ def describe_groups_missed(report: Report) -> list[str]:
             for group, subset in groups.items()
             if subset.pooled is not None and not wanted - set(subset.pooled.classes)
         }
-        parts = [f"{group} {cases.missed:,} of {cases.events:,}" for group, cases in counted.items() if cases.events]
+        parts = [
+            f"{group}: {cases.missed:,} of {cases.events:,}{_note_few(cases)}"
+            for group, cases in counted.items()
+            if cases.events
+        ]
         if len(parts) > 1:
-            sentences.append(f"Missed {name_events(report)}, by {attribute}: {', '.join(parts)}.")
+            sentences.append(f"Missed {name_events(report)}, by {attribute}. {capitalise('; '.join(parts))}.")
     return sentences
+
+
+def _note_few(cases: CaseCounts) -> str:
+    few = cases.patients < FEW_PATIENTS
+    return f" (from {format_count(cases.patients, 'patient')}, few)" if few else ""

@@ -131,12 +131,20 @@ def test_the_worst_hospital_and_group_are_those_that_miss_most_among_large_ones(
 def test_the_summary_counts_what_is_missed_in_every_group_and_selects_none(tmp_path: Path) -> None:
     groups = {"sex=female": (7, 8, 1, 30), "sex=male": (95, 21, 9, 60), "age=under 40": (1, 4, 0, 9)}
     report = build_report(make_event_run(tmp_path, {"north": (98, 29, 10, 90)}, groups))
-    assert describe_groups_missed(report) == ["Missed events, by sex: female 8 of 15, male 21 of 116."]
+    assert describe_groups_missed(report) == ["Missed events, by sex. Female: 8 of 15; male: 21 of 116."]
     text = render_html(report)
-    assert "Missed events, by sex: female 8 of 15, male 21 of 116." in text
+    assert "Missed events, by sex. Female: 8 of 15; male: 21 of 116." in text
     table = text[text.index("By sex, all hospitals together") :]
     assert "female" in table[: table.index("</table>")]
     assert describe_groups_missed(build_report(make_event_run(tmp_path / "b", RARE))) == []
+    names = ["80 and over", "unknown", "40 to under 65", "under 40", "100 and over"]
+    groups = {f"age={name}": (7, 8, 1, 30) for name in names} | {"age=under 40": (1, 3, 0, 5)}
+    report = build_report(make_event_run(tmp_path / "c", RARE, groups))
+    [text] = describe_groups_missed(report)
+    assert text == (
+        "Missed events, by age. Under 40: 3 of 4 (from 4 patients, few); 40 to under 65: 8 of 15; "
+        "80 and over: 8 of 15; 100 and over: 8 of 15; unknown: 8 of 15."
+    )
 
 
 def test_without_groups_the_page_says_that_none_were_reported(tmp_path: Path) -> None:
