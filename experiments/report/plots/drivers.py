@@ -25,13 +25,13 @@ from experiments.report.plots.drawing import (
     plot_style,
     plot_weighted_line,
 )
+from experiments.report.plots.tiles import create_tiles, cut_tiles
 from experiments.report.text.formatting import format_count
 
 MAX_INPUTS = 15
 """Maximum number of inputs in a plot."""
 MAX_SITES = 6
 """Maximum number of hospitals whose own coefficients are drawn, one colour each; the federated model has the first."""
-PANELS_PER_ROW = 3
 MARKERS = ("s", "D", "^", "v", "P", "X")
 METHODS = {"integrated_gradients": "integrated gradients", "occlusion": "occlusion", "shap": "Shapley values"}
 
@@ -151,12 +151,11 @@ def draw_mean_signals(report: Report) -> Plot | None:
         return None
     channels = [str(item) for item in report.task.get("channel_names", ())]
     rate = float(report.task.get("rate_hz") or 1.0)
-    rows = -(-len(lines) // PANELS_PER_ROW)
     with plot_style():
-        canvas, _ = create_canvas(0.3 + 2.1 * rows, 0, left=0.6, right=0.2, top=0.35, bottom=0.5)
-        for number, (name, channel) in enumerate(lines):
+        canvas, panels = create_tiles(len(lines), legend_rows=0)
+        parts = []
+        for (name, channel), axes in zip(lines, panels, strict=True):
             patients, signal, importance = merged[name]
-            axes = canvas.add_subplot(rows, PANELS_PER_ROW, number + 1)
             y, weight = signal[channel], importance[channel] / max(float(importance.max()), 1e-12)
             x = np.arange(len(y)) / (rate if rate >= 1 else 1)
             bottom, height = y.min(), np.ptp(y)
@@ -165,13 +164,15 @@ def draw_mean_signals(report: Report) -> Plot | None:
             axes.set_xlim(x[0], x[-1])
             axes.set_ylim(bottom - 0.05 * height, y.max() + 0.1 * height + 1e-9)
             lead = f", {channels[channel]}" if channel < len(channels) else ""
-            axes.set_title(f"{name}{lead} ({format_count(patients, 'patient')})", fontsize=9)
-            axes.tick_params(labelsize=7, colors=MUTED)
-            axes.set_xlabel("seconds" if rate >= 1 else "steps", fontsize=7)
-        canvas.tight_layout()
+            axes.set_title(f"{name}{lead}"[:34], loc="left", fontsize=9)
+            count = format_count(patients, "patient")
+            axes.text(0.98, 0.97, count, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=MUTED)
+            axes.tick_params(labelsize=8, colors=MUTED)
+            axes.set_xlabel("seconds" if rate >= 1 else "steps", fontsize=8.5)
+            parts.append(f"{name}{lead}: peak at {describe_peak(importance[channel], rate)}")
         peaks = "; ".join(f"{name}: peak at {describe_peak(item[0], rate)}" for name, (_, _, item) in merged.items())
         title = "Mean signal of each class, thicker where samples are more important"
-        return finish_plot(canvas, report, "overlay", title, f"{peaks}.")
+        return cut_tiles(finish_plot(canvas, report, "overlay", title, f"{peaks}."), report, "overlay", parts, {})
 
 
 def describe_peak(importance: npt.NDArray[np.float64], rate: float) -> str:

@@ -76,7 +76,8 @@ def cut_tiles(
             f"{shared if number == 0 else ''}</svg></li>"
         )
     keys = "".join(f"<li>{_draw_key(style)} {escape(label)}</li>" for label, style in entries.items())
-    return replace(plot, page=f'<ul class="multiples">{"".join(items)}</ul><ul class="keys">{keys}</ul>')
+    legend = f'<ul class="keys">{keys}</ul>' if keys else ""
+    return replace(plot, page=f'<ul class="multiples">{"".join(items)}</ul>{legend}')
 
 
 def _cut_group(svg: str, identifier: str) -> str:
