@@ -62,7 +62,13 @@ def test_page_in_a_browser(make_run, tmp_path, browser) -> None:
 
 
 WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-OPENED = "const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd - t.startTime"
+OPENED = """const done = arguments[0];
+const read = () => {
+  const here = performance.getEntriesByType("navigation")[0];
+  if (here.loadEventEnd) done(here.loadEventEnd - here.startTime); else setTimeout(read, 10);
+};
+read();"""
+"""Milliseconds until the page is loaded; before that the browser states 0."""
 
 
 def test_twenty_hospitals_open_in_two_seconds_and_each_is_reachable(twenty, tmp_path, browser) -> None:
@@ -73,9 +79,9 @@ def test_twenty_hospitals_open_in_two_seconds_and_each_is_reachable(twenty, tmp_
 
     def measure_opening() -> float:
         browser.get(page.as_uri())
-        return float(browser.execute_script(OPENED))
+        return float(browser.execute_async_script(OPENED))
 
-    assert any(measure_opening() < 2000 for _ in range(10))  # others may want the processor at some of them
+    assert any(0 < measure_opening() < 2000 for _ in range(10))  # others may want the processor at some of them
     assert browser.execute_script(WIDE) == 0
 
     reached = browser.execute_script(
