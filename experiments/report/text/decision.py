@@ -85,7 +85,7 @@ def state_per_hundred(report: Report) -> Fact | None:
         return Fact(
             f"Of 100 {words} like these",
             f"{format_hundred(figure.value)} get the right class",
-            f"{interval or 'no interval'}; the most frequent class makes up most of them",
+            f"{interval or 'no interval'}; {_describe_flagged(report, pooled)}",
             "classes",
         )
     cases = count_cases(pooled, list(pooled.classes)[-1])
@@ -104,6 +104,23 @@ def state_per_hundred(report: Report) -> Fact | None:
     return Fact(f"Of 100 {words} like these", value, detail, "thresholds" if has_thresholds(report) else "classes")
 
 
+def _describe_flagged(report: Report, pooled: Evaluation) -> str:
+    """Return of 100 examples of several classes how many are given another class than the first, and how many miss it.
+
+    The first class is what is usual, such as a normal beat; which of the others it is does not count here.
+    """
+    first, total = next(iter(report.class_titles.values())), sum(map(sum, pooled.confusion))
+    if not total:
+        return "the most frequent class makes up most of them"
+    wrong = sum(pooled.confusion[0][1:])
+    missed = sum(row[0] for row in pooled.confusion[1:])
+    flagged = wrong + sum(sum(row[1:]) for row in pooled.confusion[1:])
+    return (
+        f"{format_hundred(flagged / total)} are called other than “{first}”, {format_hundred(wrong / total)} of them "
+        f"wrongly; {format_hundred(missed / total)} others are taken for “{first}”"
+    )
+
+
 def has_thresholds(report: Report) -> bool:
     """Return whether the page can show other thresholds: two classes, and examples counted by groups of scores."""
     model = report.federated
@@ -116,8 +133,12 @@ def has_thresholds(report: Report) -> bool:
 def state_threshold(report: Report) -> Fact | None:
     """Return the threshold in use and where it came from."""
     model = report.federated
-    if model is None or model.pooled is None or not report.binary:
+    if model is None or model.pooled is None:
         return None
+    if not report.binary:
+        several = report.task.get("kind") == "multiclass" and not report.detecting
+        detail = "each example gets the class with the highest score"
+        return Fact("Threshold in use", "none", detail, "method") if several else None
     origin = describe_threshold_origin(report)
     if report.detecting and model.threshold is not None:
         return Fact("Threshold in use", f"an anomaly score of {math.exp(model.threshold):.3g}", origin, "method")

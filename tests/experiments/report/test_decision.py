@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from common.metrics import evaluation
 from common.metrics.counts import count_predictions
 from common.metrics.resampling import COARSE_FACTOR
+from common.percent import format_hundred
 from common.task import Task
 from experiments.report.build import build_report
 from experiments.report.document.report import Report
@@ -22,6 +23,7 @@ from experiments.report.text.cases import CaseCounts, count_cases, describe_miss
 from experiments.report.text.decision import ask_question, list_decision_facts
 from experiments.report.text.facts import Fact
 from experiments.report.text.groups import describe_groups_missed
+from tests.experiments.report.plots.test_calibration import BEATS, make_report
 
 EVENT = Task("death", "multiclass", ("alive", "died"), ("left alive", "died"), 0, 0, 0.0, ("age",), ())
 
@@ -126,6 +128,21 @@ def test_the_worst_hospital_and_group_are_those_that_miss_most_among_large_ones(
     assert facts["Worst group, by events missed"].value == "sex: female"
     assert facts["Worst group, by events missed"].detail.startswith("8 of 15 events missed: 53%, 95% interval ")
     assert "the worst of 3" in facts["Worst group, by events missed"].detail
+
+
+def test_of_several_classes_the_first_screen_says_what_is_flagged_and_missed_of_100() -> None:
+    report, raw = make_report(BEATS, {"north": 9, "south": 6})
+    facts = read_facts(report)
+    assert facts["Threshold in use"].value == "none"
+    truth = np.concatenate([raw[site][1] for site in ("north", "south")])
+    called = np.concatenate([raw[site][0].argmax(1) for site in ("north", "south")])
+    shares = [np.mean(called != 0), np.mean((called != 0) & (truth == 0)), np.mean((called == 0) & (truth != 0))]
+    flagged, wrong, missed = (format_hundred(float(share)) for share in shares)
+    [fact] = [fact for label, fact in facts.items() if label.startswith("Of 100 ")]
+    assert fact.value == f"{format_hundred(float(np.mean(called == truth)))} get the right class"
+    assert fact.detail.endswith(
+        f"; {flagged} are called other than “normal”, {wrong} of them wrongly; {missed} others are taken for “normal”"
+    )
 
 
 def test_the_summary_counts_what_is_missed_in_every_group_and_selects_none(tmp_path: Path) -> None:
