@@ -10,6 +10,7 @@ import numpy as np
 from sites.code_values import count_code_values
 from sites.cohort import Cohort
 from sites.equal_inputs import EQUAL_EXAMPLES, EQUAL_PEOPLE, count_equal_examples, count_equal_people
+from sites.equal_rhythm import EQUAL_RHYTHM, count_equal_rhythms
 from sites.person_units import count_units_of_people
 from sites.plausible_values import MANY
 from sites.spellings import count_perhaps_alike
@@ -49,6 +50,8 @@ def note_suspicions(
             notes[ONE_AGE] = len(ages)
     if equal := count_equal_people(cohort):
         notes[EQUAL_PEOPLE] = equal
+    elif equal := count_equal_rhythms(cohort):
+        notes[EQUAL_RHYTHM] = equal
     if equal := count_equal_examples(cohort):
         notes[EQUAL_EXAMPLES] = equal
     return replace(cohort, excluded={**cohort.excluded, **notes}) if notes else cohort

@@ -21,6 +21,8 @@ from common.task import Task
 from sites import cache
 from sites.cohort import Cohort
 from sites.ecg import beats, features
+from sites.ecg.annotation_fit import MISFIT, fits_waves
+from sites.ecg.filtering import fill_gaps
 from sites.ecg.recordings import Recording, check_amplitudes
 from sites.ecg.streaming import recording as causal_recording
 
@@ -222,6 +224,9 @@ def _prepare(folder: BeatFolder, name: str, view: BeatView) -> tuple[cache.Array
         cut = beats.cut_beats(recording, view.view, view.leads, folder.codes)
     age, sex = folder.read_age_and_sex(name)
     excluded = dict(cut.excluded)
+    first_lead = fill_gaps(recording.signal[:, chosen[:1]])[0][:, 0]
+    if not fits_waves(first_lead, recording.rate, recording.sample[np.isin(recording.symbol, list(folder.codes))]):
+        excluded[MISFIT] = 1
     if len(chosen) < view.leads:
         excluded[f"recordings with {len(chosen)} of {view.leads} leads, the other left 0"] = 1
     notes = {

@@ -31,7 +31,7 @@ from sites.ecg.recordings import Recording
 RATE = 125.0
 BEFORE, SAMPLES = 36, 96
 KACHUEE_SAMPLES = 187
-VERSION = 9
+VERSION = 10
 """Part of the cache's key; increase it when the prepared beats change."""
 
 CLASS_TITLES = {

@@ -32,6 +32,7 @@ from sites.datasets.table.roles import (
 from sites.spellings import count_alike, plain_spelling
 
 MAX_VALUES = 30
+_NUMBER_WITH_SIGN = re.compile(r"[<>~\u2264\u2265]?\s*[-+]?\d+(?:[.,:]\d+)*\s*(?P<unit>%|\u00b0|[a-zA-Z\u00b5/]{0,6})")
 _IDENTITY = re.compile(
     r".*(name|phone|address|street|e?mail|ssn|zip|postcode|insurance|mrn|birth[ _]?date|date[ _]?of[ _]?birth|dob).*"
 )
@@ -220,8 +221,18 @@ def _guess_words(table: Table, name: str, column: Column, missing: bool) -> Inpu
         hint = ": if they are numbers, write them without units, % and signs for thousands" if numeric else ""
         table.say("check", name, f"left out: a text with {len(values)} different values{hint}")
         return None
+    if len(values) > 4 and _are_numbers_with_sign(values):
+        table.say("check", name, f"its {len(values)} values are numbers with a sign or unit, and become categories: "
+                  "write the numbers alone")  # fmt: skip
     _check_answers(table, name, values)
     return Input(name="x", kind="category", values=tuple(sorted(values)), indicator=missing)
+
+
+def _are_numbers_with_sign(values: Sequence[str]) -> bool:
+    """Return whether all values are numbers followed by one unit, or times of a day."""
+    matches = [_NUMBER_WITH_SIGN.fullmatch(value) for value in values]
+    units = {match["unit"] for match in matches if match}
+    return None not in matches and len(units - {""}) <= 1
 
 
 def _check_answers(table: Table, name: str, values: Sequence[str]) -> None:

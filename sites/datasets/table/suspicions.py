@@ -19,6 +19,7 @@ from sites.datasets.table.files import (
     refuse_rounded_numbers,
 )
 from sites.datasets.table.known import choose_unit
+from sites.person_units import find_factors
 from sites.spellings import check_hospitals, check_patients, count_perhaps_alike
 
 LEAK_AUROC = 0.985
@@ -26,6 +27,8 @@ LEAK_AUROC = 0.985
 LEAK_MISSING = 0.95
 UNIT_RATIO = 2.5
 """A hospital's median so many times that of the others is probably in another unit."""
+UNIT_SPREAD, UNIT_TOLERANCE = (10, 50, 90), 0.1
+"""Percentiles of a hospital's usual values, and how close (as a logarithm) a ratio of medians is to a unit's factor."""
 MIN_PATIENTS = 20
 MIN_EVENTS = 5
 Numbers = npt.NDArray[np.float64]
@@ -196,6 +199,10 @@ def _check_units(
         odd = ", ".join(f"{label} in {unit}" for label, unit in named.items() if unit != usual)
         table.say("wrong", name, f"its unit seems to differ: {usual} at most hospitals, {odd}: convert it")
         return
+    if odd_hospitals := _differing_by_unit(name, {label: values[codes == names.index(label)] for label in medians}):
+        table.say("check", name, f"the values at {', '.join(odd_hospitals[:5])} differ from those of the other "
+                  "hospitals by the factor between two units: is the unit the same?")  # fmt: skip
+        return
     given = values[~np.isnan(values)]
     if np.quantile(given, 0.01) <= 0:  # values around 0 have no ratio
         return
@@ -207,6 +214,22 @@ def _check_units(
     if far:
         table.say("check", name, f"the median differs from that of the other hospitals ({', '.join(far[:5])}): is the "
                   "unit the same?")  # fmt: skip
+
+
+def _differing_by_unit(name: str, values: dict[str, Numbers]) -> list[str]:
+    """Return the hospitals whose usual values do not overlap with all others', but do in another unit."""
+    odd: list[str] = []
+    values = {label: own for label, own in values.items() if np.isfinite(own).sum() >= MIN_PATIENTS}
+    for label, own in values.items() if len(values) > 1 else ():
+        others = np.concatenate([numbers for other, numbers in values.items() if other != label])
+        low, middle, high = np.nanpercentile(own, UNIT_SPREAD)
+        other_low, other_middle, other_high = np.nanpercentile(others, UNIT_SPREAD)
+        if min(middle, other_middle) <= 0 or (low <= other_high and other_low <= high):
+            continue
+        ratio = np.log(middle / other_middle)
+        if any(abs(ratio - np.log(factor)) < UNIT_TOLERANCE for factor in find_factors(name)):
+            odd.append(label)
+    return odd
 
 
 def _check_copies(table: Table) -> None:
