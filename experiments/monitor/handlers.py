@@ -10,6 +10,7 @@ from tornado import web, websocket
 from tornado.iostream import StreamClosedError
 
 from common.errors import DataError
+from experiments.monitor.calibration import describe_calibration
 from experiments.monitor.drift import describe_drift
 from experiments.monitor.metrics import render_metrics
 from experiments.monitor.page_handlers import Handler, Index, Login, NotHere, Service, Static
@@ -68,6 +69,25 @@ class Rows(Handler):
             self.finish({"error": str(error)})
             return
         self.finish(describe_risk(risk))
+
+
+class Outcomes(Handler):
+    """POST /api/outcomes: what came of earlier predictions."""
+
+    async def post(self) -> None:
+        """Take outcomes in the name of the token's holder; those of which nothing was predicted are counted."""
+        holder, log = self.require("person"), self.service.outcomes
+        self.require_same_origin()
+        if log is None:
+            raise web.HTTPError(404, reason="outcomes are not kept")
+        try:
+            taken, unknown = await asyncio.to_thread(log.take, self.request.body, holder.name)
+        except DataError as error:
+            self.service.ward.refused["malformed"] += 1
+            self.set_status(400)
+            self.finish({"error": str(error)})
+            return
+        self.finish({"taken": taken, "unknown": unknown})
 
 
 class SampleSocket(websocket.WebSocketHandler):
@@ -129,6 +149,7 @@ def describe_ward(service: Service) -> dict[str, Any]:
         "notice": service.notice,
         "errors": ward.errors[-3:],
         "drift": describe_drift(service.reference, ward.patients_now(), ward.model_name),
+        "calibration": describe_calibration(service.outcomes.calibration) if service.outcomes else "",
     }
 
 
@@ -162,8 +183,7 @@ class Acknowledge(Handler):
     def post(self, number: str) -> None:
         """Acknowledge an alert in the name of the token's holder."""
         holder = self.require("person")
-        if self.request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-            raise web.HTTPError(403, reason="another page may not acknowledge")
+        self.require_same_origin()
         alert = self.service.ward.acknowledge(int(number), holder.name)
         if alert is None:
             raise web.HTTPError(404, reason="no such alert")
@@ -244,6 +264,7 @@ def build_application(service: Service) -> web.Application:
         (r"/page/([a-z.]+)", Static),
         (r"/api/samples", Samples),
         (r"/api/rows", Rows),
+        (r"/api/outcomes", Outcomes),
         (r"/api/stream", SampleSocket),
         (r"/api/ward", Overview),
         (r"/api/patients/([A-Za-z0-9._:-]{1,64})", Patient),

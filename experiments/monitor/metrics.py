@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from experiments.monitor.calibration import TITLES, Calibration, CalibrationSummary
 from experiments.monitor.drift import Reference, compare_groups
 from experiments.monitor.ward import Ward
 
@@ -19,8 +21,8 @@ BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 class WardCollector(Collector):
     """Reads the figures of a ward when it is asked for them. No label names a device."""
 
-    def __init__(self, ward: Ward, reference: Reference | None = None) -> None:
-        self._ward, self._reference = ward, reference
+    def __init__(self, ward: Ward, reference: Reference | None = None, calibration: Calibration | None = None) -> None:
+        self._ward, self._reference, self._calibration = ward, reference, calibration
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
@@ -76,25 +78,53 @@ class WardCollector(Collector):
             yield family
         if self._reference is not None:
             yield from self._collect_drift(self._reference)
+        if self._calibration is not None:
+            yield from collect_calibration(self._calibration)
 
     def _collect_drift(self, reference: Reference) -> Iterator[Metric]:
         now = self._ward.patients_now()
         patients = now.patients if now is not None else 0
         yield GaugeMetricFamily(f"{PREFIX}_drift_patients", "Patients that drift is judged on.", value=patients)
         index = GaugeMetricFamily(f"{PREFIX}_drift_psi", "PSI of a column against training.", labels=["column"])
+        low, high = (
+            GaugeMetricFamily(f"{PREFIX}_drift_psi_{end}", f"{title} end of its 95% interval.", labels=["column"])
+            for end, title in (("low", "Lower"), ("high", "Upper"))
+        )
         limit = GaugeMetricFamily(f"{PREFIX}_drift_psi_limit", "Its 95% point if nothing has changed.")
         for row in compare_groups(reference, now):
             index.add_metric([row.name], row.psi)
+            if np.isfinite(row.low):
+                low.add_metric([row.name], row.low)
+                high.add_metric([row.name], row.high)
             limit.samples = []
             limit.add_metric([], row.null_limit)
-        yield index
+        yield from (index, low, high)
         yield limit
 
 
-def build_registry(ward: Ward, reference: Reference | None = None) -> CollectorRegistry:
+def collect_calibration(calibration: Calibration) -> Iterator[Metric]:
+    """Yield what is known of outcomes, by kind of prediction."""
+    known = [own for kind in TITLES if (own := calibration.summarise(kind)) is not None]
+    figures: tuple[tuple[str, str, Callable[[CalibrationSummary], float]], ...] = (
+        ("patients", "Patients with outcomes.", lambda own: own.patients),
+        ("outcomes", "Outcomes that were reported.", lambda own: own.outcomes),
+        ("ratio", "Observed events for each expected one.", lambda own: own.ratio),
+        ("ratio_low", "Lower end of its 95% interval over patients.", lambda own: own.low),
+        ("ratio_high", "Upper end of its 95% interval over patients.", lambda own: own.high),
+    )
+    for name, title, value in figures:
+        family = GaugeMetricFamily(f"{PREFIX}_calibration_{name}", title, labels=["kind"])
+        for own in known:
+            family.add_metric([own.kind], value(own))
+        yield family
+
+
+def build_registry(
+    ward: Ward, reference: Reference | None = None, calibration: Calibration | None = None
+) -> CollectorRegistry:
     """Return the registry of a ward's metrics; its histogram of delays is filled from now on."""
     registry = CollectorRegistry()
-    registry.register(WardCollector(ward, reference))
+    registry.register(WardCollector(ward, reference, calibration))
     ProcessCollector(registry=registry)
     title = "Seconds from the arrival of the last sample a beat needs to its score."
     histogram = Histogram(f"{PREFIX}_delay_seconds", title, buckets=BUCKETS, registry=registry)

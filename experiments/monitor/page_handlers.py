@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from tornado import web
 
 from experiments.monitor.drift import Reference
+from experiments.monitor.outcomes import OutcomeLog
 from experiments.monitor.tokens import Holder, Role, Tokens
 from experiments.monitor.ward import Ward
 
@@ -38,6 +39,7 @@ class Service:
         secure: whether the connection is encrypted.
         hourly: the hourly risks, if a model of them is loaded.
         reference: the training patients that drift is judged against, if they are known.
+        outcomes: what people reported of earlier predictions.
     """
 
     ward: Ward
@@ -47,6 +49,7 @@ class Service:
     secure: bool
     hourly: HourlyWard | None = None
     reference: Reference | None = None
+    outcomes: OutcomeLog | None = None
 
 
 class Handler(web.RequestHandler):
@@ -78,6 +81,15 @@ class Handler(web.RequestHandler):
             self.service.ward.refused["token"] += 1
             raise web.HTTPError(401, reason=f"a token of role {role} is needed: Authorization: Bearer TOKEN")
         return holder
+
+    def require_same_origin(self) -> None:
+        """Refuse a page of another origin, which would act with a person's cookie.
+
+        Raises:
+            HTTPError: 403, another page asks.
+        """
+        if self.request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            raise web.HTTPError(403, reason="another page may not do this")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer an error as one line of JSON; no text of a request or traceback is in it."""

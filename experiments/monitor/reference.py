@@ -14,6 +14,8 @@ from experiments.monitor.patient import PatientStream, Work
 from sites.ecg.recordings import Recording
 
 PACKET_SECONDS = 10.0
+FIRST_NUMBER = 10**9
+"""Number of the first patient: no stream has it, so that resamples of both groups are independent."""
 
 
 def make_reference(
@@ -39,7 +41,7 @@ def make_reference(
             rows = [i for i, beat in enumerate(beats) if stream.is_usable(beat)]
             if rows:
                 rate = np.asarray([beats[i].rate for i in rows])
-                histograms.add(number, rate, scores.alarm[rows], scores.columns[rows])
+                histograms.add(FIRST_NUMBER + number, rate, scores.alarm[rows], scores.columns[rows])
     columns = (*OWN_COLUMNS, *features)
     group = histograms.summarise() or GroupShares(np.zeros((len(columns), 1)), 0)
     return Reference(model.run, columns, group)

@@ -22,6 +22,7 @@ from experiments.monitor.handlers import MAX_BODY, build_application
 from experiments.monitor.influx import InfluxSettings, LineWriter
 from experiments.monitor.metrics import build_registry
 from experiments.monitor.model_choice import watch_choice
+from experiments.monitor.outcomes import OutcomeLog
 from experiments.monitor.page_handlers import Service
 from experiments.monitor.protocol import open_datagram, read_binary
 from experiments.monitor.store import Store
@@ -181,8 +182,9 @@ async def run_service(
             hourly = HourlyWard(await asyncio.to_thread(HourlyModel, settings.hourly_run), store)
         await asyncio.sleep(0)  # the workers' first answers are applied
         reference = load_reference(settings.state, ward.model_name, ward.features)
-        registry = build_registry(ward, reference)
-        service = Service(ward, tokens, registry, settings.notice, context is not None, hourly, reference)
+        outcomes = OutcomeLog(store, hourly)
+        registry = build_registry(ward, reference, outcomes.calibration)
+        service = Service(ward, tokens, registry, settings.notice, context is not None, hourly, reference, outcomes)
         server = HTTPServer(
             build_application(service), ssl_options=context, max_body_size=MAX_BODY, max_buffer_size=4 * MAX_BODY,
             idle_connection_timeout=120, body_timeout=30,

@@ -32,10 +32,14 @@ CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, wall REAL NOT NULL, na
 CREATE TABLE IF NOT EXISTS beat (device TEXT NOT NULL, wall REAL NOT NULL, seconds REAL NOT NULL, name TEXT NOT NULL,
     alarm REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS beat_wall ON beat (wall);
+CREATE INDEX IF NOT EXISTS beat_device ON beat (device, seconds);
 CREATE TABLE IF NOT EXISTS minute (device TEXT NOT NULL, minute INTEGER NOT NULL, name TEXT NOT NULL,
     beats INTEGER NOT NULL, PRIMARY KEY (device, minute, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS risk (device TEXT NOT NULL, hour INTEGER NOT NULL, wall REAL NOT NULL, risk REAL NOT NULL,
     factors TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS outcome (kind TEXT NOT NULL, device TEXT NOT NULL, at REAL NOT NULL,
+    probability REAL NOT NULL, event INTEGER NOT NULL, wall REAL NOT NULL, name TEXT NOT NULL,
+    PRIMARY KEY (kind, device, at));
 CREATE TABLE IF NOT EXISTS life (id INTEGER PRIMARY KEY, started REAL NOT NULL, alive REAL NOT NULL, stopped REAL);
 """
 INSERT_ALERT = "INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"
@@ -43,6 +47,7 @@ INSERT_BEAT = "INSERT INTO beat VALUES (?, ?, ?, ?, ?)"
 INSERT_MINUTE = "INSERT INTO minute VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET beats = beats + 1"
 INSERT_AUDIT = "INSERT INTO audit (wall, name, action, subject) VALUES (?, ?, ?, ?)"
 INSERT_RISK = "INSERT INTO risk VALUES (?, ?, ?, ?, ?)"
+INSERT_OUTCOME = "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?)"
 ACKNOWLEDGE = "UPDATE alert SET acknowledged_by = ?, acknowledged_at = ? WHERE id = ? AND acknowledged_by IS NULL"
 
 
@@ -182,6 +187,28 @@ class Store:
         """Return the number of beats of a device by minute (since 1970) and class."""
         rows = self._read("SELECT minute, name, beats FROM minute WHERE device = ? AND minute >= ?", (device, since))
         return [(int(row[0]), str(row[1]), int(row[2])) for row in rows]
+
+    def read_outcomes(self, limit: int = 100_000) -> list[tuple[Any, str, float, float, bool]]:
+        """Return the last outcomes (kind, device, hour or second, probability, event), the oldest first."""
+        query = "SELECT kind, device, at, probability, event FROM outcome ORDER BY wall DESC LIMIT ?"
+        rows = self._read(query, (limit,))
+        return [(kind, device, at, given, bool(event)) for kind, device, at, given, event in reversed(rows)]
+
+    def find_beat(self, device: str, seconds: float, near: float) -> tuple[float, float] | None:
+        """Return the second and probability of a device's usable beat that is next to a time; None: there is none."""
+        query = (
+            "SELECT seconds, alarm FROM beat WHERE device = ? AND seconds BETWEEN ? AND ? AND name != 'unusable' "
+            "ORDER BY abs(seconds - ?), wall DESC LIMIT 1"
+        )
+        rows = self._read(query, (device, seconds - near, seconds + near, seconds))
+        return (float(rows[0][0]), float(rows[0][1])) if rows else None
+
+    def find_risk(self, device: str, hour: int) -> float | None:
+        """Return the newest risk of a device's hour; None: there is none."""
+        rows = self._read(
+            "SELECT risk FROM risk WHERE device = ? AND hour = ? ORDER BY wall DESC LIMIT 1", (device, hour)
+        )
+        return float(rows[0][0]) if rows else None
 
     def flush(self, seconds: float = 5.0) -> bool:
         """Wait until everything queued is written; return whether it is."""

@@ -76,7 +76,7 @@ function drawWard(ward) {
   const ms = (value) => (value === null ? "–" : `${Math.round(1000 * value)} ms`);
   byId("foot").textContent =
     `model ${ward.model} · sample to score: median ${ms(ward.delay_p50)}, 99 % within ${ms(ward.delay_p99)} · ` +
-    `shed ${ward.shed} samples · refused ${ward.refused} · ${ward.drift}` + (ward.errors.length ? ` · ${ward.errors.at(-1)}` : "");
+    `shed ${ward.shed} samples · refused ${ward.refused} · ${ward.drift}${ward.calibration ? ` · ${ward.calibration}` : ""}` + (ward.errors.length ? ` · ${ward.errors.at(-1)}` : "");
   document.title = `${ward.patients.filter((row) => row.unacknowledged).length || ""} Ward monitor`.trim();
 }
 

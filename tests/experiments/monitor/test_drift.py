@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("tornado")
 
-from common.distance import psi_null_quantile
+from common.distance import psi, psi_null_quantile
 from common.errors import ConfigError
 from experiments.monitor.drift import (
     MIN_BEATS,
@@ -31,7 +31,7 @@ def draw_group(patients: int, rate: float, seed: int, beats: int = 400) -> BeatH
     for patient in range(patients):
         mean = draw.normal(rate, 12)
         values = draw.normal(mean, 6, beats)
-        own.add(patient, values, draw.uniform(0, 1, beats), draw.normal(size=(beats, 2)))
+        own.add(1000 * seed + patient, values, draw.uniform(0, 1, beats), draw.normal(size=(beats, 2)))
     return own
 
 
@@ -99,7 +99,8 @@ def test_prometheus_reads_the_index_of_each_column() -> None:
     assert samples["wardround_monitor_drift_psi", "heart rate"] == first.psi
     assert samples[("wardround_monitor_drift_psi_limit",)] == first.null_limit
     assert samples[("wardround_monitor_drift_patients",)] == 40
-    assert len(samples) == 6
+    assert samples["wardround_monitor_drift_psi_low", "heart rate"] == first.low
+    assert len(samples) == 6 + 2 * 4
 
 
 def test_a_reference_is_written_for_enough_people_and_read_for_its_model(causal_run: Path, tmp_path: Path) -> None:
@@ -124,3 +125,39 @@ def test_a_reference_is_written_for_enough_people_and_read_for_its_model(causal_
     path.write_text("{}")
     with pytest.raises(ConfigError, match="make it again"):
         load_reference(tmp_path, reference.run, features)
+
+
+def test_the_interval_is_that_of_resampled_patients_and_adds_up_over_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("experiments.monitor.drift.REPLICATES", 400)
+    reference, now = as_reference(draw_group(40, 75, 0).summarise()), draw_group(40, 90, 1)
+    halves = [BeatHistograms({i: part for i, part in now.counts.items() if i % 2 == rest}) for rest in (0, 1)]
+    one, other = (half.summarise() for half in halves)
+    assert one is not None
+    assert other is not None
+    whole, joined = compare_groups(reference, now.summarise()), compare_groups(reference, one + other)
+    assert [row.name for row in whole] == [row.name for row in joined]
+    for a, b in zip(whole, joined, strict=True):
+        assert (a.low, a.high) == pytest.approx((b.low, b.high), rel=1e-3)
+    top = whole[0]
+    assert top.name == "heart rate"
+    assert 0 < top.low < top.psi < top.high
+    draw = np.random.default_rng(5)  # the slow, obvious way: patients drawn with replacement
+    groups = [
+        np.stack([part / part[0].sum() for part in draw_group(40, rate, seed).counts.values()])
+        for rate, seed in ((75, 0), (90, 1))
+    ]
+    index = [psi(*(group[draw.integers(0, 40, 40)].mean(axis=0) for group in groups))[0] for _ in range(400)]
+    assert (top.low, top.high) == pytest.approx(tuple(np.quantile(index, [0.025, 0.975])), rel=0.2)
+    text = describe_drift(reference, now.summarise(), "run-1")
+    assert f"PSI {top.psi:.2f}, 95 % {top.low:.2f} to {top.high:.2f}" in text
+
+
+def test_intervals_stay_in_the_reference_file(tmp_path: Path) -> None:
+    reference, now = as_reference(draw_group(40, 75, 0).summarise()), draw_group(40, 110, 1).summarise()
+    write_reference(tmp_path, reference)
+    again = load_reference(tmp_path, "run-1", ("a", "b"))
+    assert again is not None
+    rows = zip(compare_groups(reference, now), compare_groups(again, now), strict=True)
+    assert all((a.low, a.high) == pytest.approx((b.low, b.high), abs=0.02) for a, b in rows)
