@@ -61,3 +61,20 @@ def test_a_good_recording_is_usable(mitdb_folder: Path) -> None:
     seconds = QualityWatch(recording.rate, 2).push(recording.signal)
     assert len(seconds) == 1805
     assert sum(bool(faults[0]) for _, faults in seconds) < 0.01 * len(seconds)
+
+
+@pytest.mark.parametrize("rate", [125.0, 250.0, 360.0, 1000.0])
+def test_tall_wide_beats_without_a_pause_are_no_noise(rate: float) -> None:
+    time = np.arange(int(rate)) / rate
+    run = 1.5 * np.sin(2 * np.pi * 200 / 60 * time) + 0.5 * np.sin(2 * np.pi * 600 / 60 * time)  # 200 a minute, mV
+    assert judge_second(run[:, None], rate) == ("",)
+    noise = 0.3 * np.random.default_rng(4).normal(size=len(time))
+    assert judge_second((run + noise)[:, None], rate) == ("noise",)
+
+
+@pytest.mark.realdata
+def test_a_published_ventricular_run_is_usable(mitdb_folder: Path) -> None:
+    recording = read_recording(mitdb_folder, "203", "atr")
+    faults = dict(QualityWatch(recording.rate, 2).push(recording.signal))
+    assert [faults[second][0] for second in (105, 710, 1605, 1606)] == [""] * 4  # runs of 3 to 7 beats, annotated
+    assert [faults[second][0] for second in (44, 45, 46)] == ["noise"] * 3
