@@ -17,7 +17,9 @@ randomised response do: Erlingsson, Pihur and Korolova 2014, arXiv:1407.6981).
 The loss knows how outcomes were replaced (client/training/losses.py), so that a model's probabilities stay right.
 
 All draws come from the register's secret, the patient's name and the values themselves, so that the same record is
-always changed in the same way, whatever is asked, and an altered one anew.
+always changed in the same way, whatever is asked, and an altered one anew. Where all rows of a patient agree, their
+number does not count, and of outcomes the outcome itself does not either: else each way to cut or to label a patient's
+recordings (`data.options`) would be one more draw of the same outcome, and most of a few draws are right.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ def change_records(
         labels = y if y.ndim > 1 else y[:, None]
         classes = 2 if y.ndim > 1 else len(cohort.task.classes)
         replaced = [
-            _replace_values(labels[:, column], classes, f"outcome {column}", rows, share, labels[:, column])
+            _replace_values(labels[:, column], classes, f"outcome {column}", rows, share)
             for column in range(labels.shape[1])
         ]
         y = np.stack(replaced, axis=1).reshape(y.shape)
@@ -135,7 +137,8 @@ class _RowsOfPeople:
 
         Args:
             what: the purpose; other purposes have other numbers.
-            values: the people's values, by ordered row; other values have other numbers.
+            values: the people's values, by ordered row; other values have other numbers, but not the same value in more
+                rows.
             own: numbers of a person.
             each: numbers of a row.
         """
@@ -145,7 +148,10 @@ class _RowsOfPeople:
             first, last = self.start[number], self.start[number + 1]
             # SHAKE256 (FIPS 202) of a secret and a message is a pseudorandom function; lengths part the fields
             head = f"changed record:{len(what)}:{what}:{len(name)}:".encode()
-            stream = hashlib.shake_256(self.secret + head + name + plain[first:last].tobytes())
+            content, row = plain[first:last].tobytes(), plain[first : first + 1].tobytes()
+            if content == row * int(last - first):  # a view of the data with other rows would be a second draw
+                content = row
+            stream = hashlib.shake_256(self.secret + head + name + content)
             parts.append(stream.digest(4 * (own + each * int(last - first))))
         flat = np.frombuffer(b"".join(parts), np.uint32)
         size = own + each * np.diff(self.start)
@@ -230,19 +236,22 @@ def _replace_values(
     name: str,
     rows: _RowsOfPeople,
     share: float,
-    values: npt.NDArray[np.generic],
+    values: npt.NDArray[np.generic] | None = None,
 ) -> npt.NDArray[np.int64]:
     """Return numbers of values `(rows,)`, each of 0 to `count` - 1, some replaced by another.
 
-    What is drawn depends on a patient's own `values` alone, and not on which other values there are.
+    What is drawn depends on a patient's own `values` alone, and not on which other values there are. Without `values`,
+    for outcomes: if a patient's rows agree, it depends on the patient alone, so that another name of the same outcome,
+    such as abnormal for not normal, is replaced along with it.
     """
     if count < 2 or share <= 0:
         return index
     ordered = index[rows.order]
-    personal, single = rows.draw(f"{name} {share!r}", values[rows.order], 2, 2)
     person_index = rows.person_index
     low = np.minimum.reduceat(ordered, rows.start[:-1])
     one_value = (low == np.maximum.reduceat(ordered, rows.start[:-1]))[person_index]
+    drawn_from = np.where(one_value, 0, ordered) if values is None else values[rows.order]
+    personal, single = rows.draw(f"{name} {share!r}", drawn_from, 2, 2)
     drawn = _to_uniform(np.where(one_value[:, None], personal[person_index], single))
     other = (ordered + 1 + np.minimum((drawn[:, 1] * (count - 1)).astype(np.int64), count - 2)) % count
     replaced = np.empty_like(index)

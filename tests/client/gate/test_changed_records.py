@@ -302,6 +302,22 @@ def test_a_draw_does_not_depend_on_which_values_others_have() -> None:
     assert np.array_equal(replaced, again.features[:, 1] != fewer.features[:, 1])
 
 
+def test_a_patients_recording_cut_or_labelled_otherwise_is_no_further_draw_of_the_outcome() -> None:
+    whole = table(4000)
+    views = [whole, replace(whole, y=1 - whole.y)]
+    for rows in (2, 3, 5, 8):
+        taken = whole.take(np.repeat(np.arange(4000), rows))
+        views += [taken, replace(taken, y=1 - taken.y)]
+    replaced = []
+    for view in views:
+        changed = change_records(view, SECRET, 0.5, 0.15)
+        away = (changed.y != view.y).reshape(4000, -1)
+        assert (away == away[:, :1]).all()
+        replaced.append(away[:, 0])
+    assert replaced[0].mean() == pytest.approx(0.15, abs=0.02)
+    assert (np.asarray(replaced) == replaced[0]).all()  # else most of several draws are right
+
+
 def test_columns_of_a_run_that_detects_anomalies_are_compared_over_all_who_train(tmp_path: Path) -> None:
     context = make_hospital(tmp_path, patients=200, min_cell_patients=1)
     plain = make_config(data__scaling="standard")
