@@ -155,7 +155,7 @@ class SitePolicy(Section):
         "(privacy.evaluation_epsilon)",
     )
     max_evaluation_epsilon: float | None = Field(
-        8.0,
+        4.5,
         gt=0,
         description="epsilon of all private evaluations together: of validation patients, and of test patients; "
         "null: no limit",

@@ -199,7 +199,7 @@ def test_a_hospital_may_demand_private_evaluation(sites: dict[str, Site], tmp_pa
 @pytest.mark.parametrize(
     ("config", "policy", "why"),
     [
-        ({"privacy__evaluation_epsilon": 9.0}, {}, "evaluation_epsilon=9 is above the 8 allowed here"),
+        ({"privacy__evaluation_epsilon": 9.0}, {}, "evaluation_epsilon=9 is above the 4.5 allowed here"),
         ({"privacy__delta": 0.5}, {}, "delta=0.5 is above the 0.01 allowed"),
         ({"privacy__delta": 0.02}, {"max_delta": 0.5}, "must be below 1 / the test patients here"),
         ({"privacy__noise": "seeded"}, {}, "NOT PRIVATE"),

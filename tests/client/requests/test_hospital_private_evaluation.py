@@ -86,9 +86,9 @@ def test_another_epsilon_is_another_run(context: SiteContext) -> None:
     sent = copy_weights(models.build_model(site.task, config.model, config.seed))
     request = TrainRequest(config, round=1, weights=sent, run_id="a" * 32)
     weights = handle(context, request).weights
-    more = config.model_copy(update={"privacy": config.privacy.model_copy(update={"evaluation_epsilon": 8.0})})
+    more = config.model_copy(update={"privacy": config.privacy.model_copy(update={"evaluation_epsilon": 4.2})})
     with pytest.raises(SiteError, match="a run keeps its configuration"):
         handle(context, FinalTestRequest(more, round=1, weights=weights, run_id="a" * 32))
-    with pytest.raises(SiteError, match="above the 8 allowed"):
-        over = config.privacy.model_copy(update={"evaluation_epsilon": 8.1})
+    with pytest.raises(SiteError, match=r"above the 4\.5 allowed"):
+        over = config.privacy.model_copy(update={"evaluation_epsilon": 4.6})
         handle(context, replace(request, config=config.model_copy(update={"privacy": over})))
