@@ -23,6 +23,10 @@ HEADINGS = """const last = Array.from(document.querySelectorAll("thead tr:last-c
 return [...document.querySelectorAll("h2, h3, summary, caption, .appendix"), ...last].map((part) => part.textContent)"""
 
 
+PAPER = 688
+"""Width of A4 between its margins, 182 mm, in pixels of CSS."""
+
+
 def split_words(text: str) -> list[str]:
     return re.findall(r"\S+", text)
 
@@ -49,6 +53,18 @@ def order_words(page: str) -> list[str]:
     return [word for _, _, word in sorted(words, key=lambda item: (round(item[0] / 3), item[1]))]
 
 
+def measure_overflow(browser: Any) -> int:
+    """Return by how many pixels the page is wider than the paper: more than none, and the browser shrinks all of it."""
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    size = {"width": PAPER, "height": 971, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        return int(browser.execute_script("return document.documentElement.scrollWidth")) - PAPER
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def find_parted(pages: list[list[str]], headings: list[list[str]]) -> list[tuple[int, str]]:
     """Return each page that ends with a heading."""
     return [
@@ -72,6 +88,9 @@ def test_no_printed_page_ends_with_a_heading(
     assert len(pages) > 5
     assert len(headings) > 20
     assert find_parted(pages, headings) == []
+    assert measure_overflow(browser) <= 0
+    browser.execute_script("document.querySelector('main table').style.width = '900px'")
+    assert measure_overflow(browser) > 0, "a table that is too wide is seen"
     assert find_parted([pages[0] + headings[3]], headings), "a page that ends with a heading is found"
 
 
