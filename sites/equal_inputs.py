@@ -3,7 +3,8 @@
 No name shows that a stay was copied under another number, or a recording under another file name, but its inputs do.
 Two people may have the same inputs by chance where these are few and coarse (age and sex alone), so a column's values
 are only judged where chance would give such a pair in fewer than one of a hundred data sets, if columns were
-independent. Hours or beats in which little was measured are not compared.
+independent; of people with several examples, so many must be equal. Hours or beats in which little was measured are not
+compared.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ MIN_SHARE = 0.5
 """Share of a person's compared examples that another person has too."""
 MAX_EXPECTED = 0.01
 """Largest expected number of equal pairs by chance."""
+FURTHER, MOST_PROBABLE = 0.25, 1e-4
+"""Weight of a person's further equal examples, and the probability of a pair from which on they show nothing."""
 ROWS = 2000
 """Examples from which the chance of a pair is estimated."""
 EQUAL_PEOPLE = "people whose inputs are the same as another person's: one person twice? (not left out)"
@@ -42,7 +45,7 @@ def count_equal_examples(cohort: Cohort) -> int:
     known = _count_known(part)
     pairs = np.stack([owner[known], example_keys(part)[known]])
     equal = int(pairs.shape[1] - np.unique(pairs, axis=1).shape[1])
-    return equal if equal and _expected_pairs(part) <= MAX_EXPECTED else 0
+    return equal if equal and _expected_pairs(part.take(known)) <= MAX_EXPECTED else 0
 
 
 def example_keys(cohort: Cohort) -> Keys:
@@ -72,14 +75,15 @@ def count_equal_people(cohort: Cohort) -> int:
     keys, known = example_keys(part), _count_known(part)
     pairs = np.unique(np.stack([owner[known].astype(np.uint64), keys[known]]), axis=1)
     distinct, inverse, owners = np.unique(pairs[1], return_inverse=True, return_counts=True)
-    if not (owners > 1).any() or _expected_pairs(part) > MAX_EXPECTED:
+    if not (owners > 1).any():
         return 0
+    needed = _fewest_equal(part.take(known))
     first = np.full(len(distinct), len(people), np.int64)
     holder = pairs[0].astype(np.int64)
     np.minimum.at(first, inverse, holder)
     again = (owners[inverse] > 1) & (first[inverse] < holder)
     total, equal = (np.bincount(part, minlength=len(people)) for part in (holder, holder[again]))
-    return int(((equal > 0) & (equal >= MIN_SHARE * total)).sum())
+    return int(((equal >= needed) & (equal >= MIN_SHARE * total)).sum())
 
 
 def _flat_inputs(cohort: Cohort, chosen: slice) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -116,6 +120,21 @@ def _count_known(cohort: Cohort) -> npt.NDArray[np.bool_]:
         zeros = sum((part == 0).sum(1) for part in parts)
         known[chosen] = (given >= MIN_KNOWN) | ((width < MIN_KNOWN) & (given + zeros == width))
     return known
+
+
+def _fewest_equal(cohort: Cohort) -> int:
+    """Return in how many different examples two people must be equal, so that it is not by chance.
+
+    The examples of one person depend on each other, so that each further one counts as FURTHER of an example.
+    """
+    n = max(2, len(cohort.y))
+    expected = max(_expected_pairs(cohort), 1e-300)
+    if expected <= MAX_EXPECTED:
+        return 1
+    probability = min(expected / (n * n / 2), 1.0)
+    if probability > MOST_PROBABLE:
+        return n + 1
+    return 1 + int(np.ceil(np.log(MAX_EXPECTED / expected) / (FURTHER * np.log(probability))))
 
 
 def _expected_pairs(cohort: Cohort) -> float:

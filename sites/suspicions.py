@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from sites.changed_people import count_changed_people
 from sites.code_values import count_code_values
 from sites.cohort import Cohort
 from sites.equal_inputs import EQUAL_EXAMPLES, EQUAL_PEOPLE, count_equal_examples, count_equal_people
@@ -44,6 +45,7 @@ def note_suspicions(
             notes[EVENT_SHARE.format(cohort.task.classes[1])] = events
         if not events and people >= MANY_FOR_EVENT:
             notes[NO_EVENT.format(cohort.task.classes[1])] = people
+    notes |= count_changed_people(cohort)
     if cohort.age is not None:
         ages = cohort.age[~np.isnan(cohort.age)]
         if len(ages) >= MANY and np.ptp(ages) == 0:

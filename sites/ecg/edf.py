@@ -7,6 +7,7 @@ refused, because their samples do not follow one another in time.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from edfio import Edf, EdfAnnotation, EdfSignal
 
 ENDING = ".edf"
+_UNREAD = re.compile(r"^[^.].*\.(?:bdf|edf\.?(?:gz|zip|bz2|xz|zst|7z))$")
 UNKNOWN_CODES = (
     "", "x", "xx", "xxx", "xxxx", "anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "na", "n/a", "0",
     "-",
@@ -57,6 +59,9 @@ def edf_names(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: give the folder that holds the recordings (.edf)")
     paths = [path for path in folder.rglob("*") if path.suffix.lower() == ENDING and path.is_file()]
+    if unread := sorted(path.name for path in folder.rglob("*") if _UNREAD.search(path.name.lower())):
+        raise DataError(f"{folder}: {len(unread)} recordings are packed or in BDF, such as {unread[0]}: unpack or "
+                        "convert them to EDF, or move them away")  # fmt: skip
     names = sorted(
         path.relative_to(folder).with_suffix("").as_posix() for path in paths if not path.name.startswith(".")
     )
@@ -162,6 +167,8 @@ def read_edf_person(path: Path) -> EdfPerson:
     if len(words) < 3 or words[1] not in ("F", "M", "X"):  # EDF without the fields of EDF+
         return EdfPerson("", float("nan"), -1)
     code = "" if words[0].casefold() in UNKNOWN_CODES else words[0]
+    if not code and len(words) > 3 and not {word.casefold() for word in words[2:4]} & set(UNKNOWN_CODES):
+        code = f"{words[3]} {words[2]}"  # name and date of birth
     sex = {"F": 0, "M": 1}.get(words[1], -1)
     try:
         years = (edf.startdate - edf.patient.birthdate).days / 365.25

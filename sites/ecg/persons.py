@@ -30,8 +30,12 @@ _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
 _SEX = re.compile(r"\b(?:sex|gender)\b\W*(?P<sex>male|female|man|woman|m|f)\b(?!\s*/)", re.IGNORECASE)
 _BOTH = re.compile(r"(?P<age>-?\d+(?:\.\d+)?|[Nn][Aa][Nn])\+?\s+(?P<sex>[MF])(?:\s+[\dx].*)?")
 _PERSON = re.compile(
-    r"<?(?:(?:patient|subject|person|participant|proband)[\s_-]*(?:id|no\.?|nr\.?|number)?|mrn|pid"
+    r"<?(?:(?:patient|pat\.?|subject|person|participant|proband)[\s_-]*(?:id|no\.?|nr\.?|number)?|mrn|pid"
     r"|medical record number)>?\s*[:=#]?\s*[\"']?(?P<person>[\w.-]*\d[\w.-]*)[\"']?(?:\s*[,;(].*)?",
+    re.IGNORECASE,
+)
+_NAME = re.compile(
+    r"<?(?:patient|pat\.?|subject)(?:'?s)?[\s_-]*name>?\s*[:=]\s*(?!(?:anon|unknown|none|x+\b|n/?a\b|-))(?P<person>\S.*\S)",
     re.IGNORECASE,
 )
 _OWNER = r"(?:patient|subject|person|pat|subj|sub|pt)[-_]?\d+"
@@ -103,7 +107,8 @@ def recording_persons(folder: Path, names: Sequence[str]) -> dict[str, str]:
         except DataError:
             continue  # named when it is read
         for line in header.comments:
-            if match := _PERSON.fullmatch(unicodedata.normalize("NFKC", line)):
+            text = unicodedata.normalize("NFKC", line)
+            if (match := _PERSON.fullmatch(text)) or (match := _NAME.fullmatch(text)):
                 persons[name] = match["person"].casefold().lstrip("0") or "0"
                 break
         if files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from sites.ecg.annotations import Annotations, read_annotations
 from sites.ecg.headers import NO_FILE, Header, read_header
 from sites.ecg.signals import read_channels
 
+_PACKED = re.compile(r"[^.].*\.hea\.(?:gz|zip|bz2|xz)")
 MIN_RATE = 50.0
 """Hz; a QRS complex of 0.1 s is not to be seen at a lower sampling rate."""
 MAX_MILLIVOLTS, MIN_MILLIVOLTS = 50.0, 0.02
@@ -122,6 +124,8 @@ def _expand_listing(folder: Path, listing: Path) -> tuple[str, ...]:
 def _headers_in(folder: Path) -> tuple[str, ...]:
     """Return the recordings of the headers in a folder; a header in capitals too, which reading it then names."""
     names = sorted(p.stem for p in folder.iterdir() if p.suffix.lower() == ".hea" and not p.name.startswith("."))
+    if packed := sorted(p.name for p in folder.iterdir() if _PACKED.fullmatch(p.name.lower())):
+        raise DataError(f"{folder}: {len(packed)} headers are packed, such as {packed[0]}: unpack the recordings")
     segments: set[str] = set()
     for name in names:
         try:

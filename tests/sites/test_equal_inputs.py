@@ -109,3 +109,21 @@ def test_a_share_of_events_that_no_hospital_has_is_noted(events: int, noted: boo
     assert note_suspicions(cohort).excluded == {}
     few = cohort.take(np.arange(19))
     assert note_suspicions(few, (), (0.0, 0.1)).excluded == {}
+
+
+@pytest.mark.parametrize("copied", [0, 6, 12])
+def test_a_person_of_several_coarse_examples_is_found_by_all_of_them(copied: int) -> None:
+    """Of five inputs one pair of equal rows may be chance; a dozen equal rows of two people are not."""
+    rng = np.random.default_rng(3)
+    people_count, rows = 130, 12
+    columns = [
+        np.repeat(rng.integers(40, 80, people_count), rows),
+        np.repeat(rng.integers(0, 2, people_count), rows),
+        rng.integers(60, 110, people_count * rows),
+        rng.integers(350, 390, people_count * rows) / 10,
+        rng.integers(50, 300, people_count * rows) / 100,
+    ]
+    values = np.stack(columns, 1).astype(float)
+    names = np.repeat(people(people_count), rows).tolist()
+    both = make_cohort(np.concatenate([values, values[:copied]]), [*names, *["copy"] * copied])
+    assert count_equal_people(both) == (copied > 0)

@@ -26,6 +26,7 @@ from sites.datasets.meds.extract import (
     read_events,
     read_labels,
 )
+from sites.datasets.meds.odd_events import count_odd_events, count_one_sex
 from sites.spellings import check_hospitals
 
 HOUR = 3_600_000_000
@@ -123,6 +124,7 @@ def build_examples(folder: Path, options: Description, *, labelled: bool = True)
         times = _add_hospital(events, times, home, path)
         for i, item in enumerate(options.inputs):
             people[i] += len(np.unique(events.subject[_has(events, item.patterns)]))
+        count_odd_events(events, options, excluded)
         parts.append((times, *_features(events, options, times, excluded)))
     check_codes(folder, options, valued)
     check_hospitals(str(folder), tuple(name for name in hospitals if name.strip()))
@@ -134,6 +136,7 @@ def build_examples(folder: Path, options: Description, *, labelled: bool = True)
         raise DataError(f"{folder}: no example ({why}): see index.codes and outcome of meds.yaml")
     features, age, sex = (np.concatenate([part[i] for part in parts]) for i in (1, 2, 3))
     _hide_rare(features, options, people, excluded)
+    count_one_sex(whole.subject, sex, excluded)
     return Examples(
         whole.subject,
         whole.time,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.errors import DataError
 from sites.datasets import mitdb
 from sites.datasets.mitdb import Options
 from sites.ecg import recordings
@@ -203,13 +204,29 @@ def test_sexes_in_words(tmp_path: Path, comment: str, sex: int) -> None:
     "comments",
     [("# patient 1", "# patient 01"), ("# Patient ID: A1", "# patient id: a1"), ("# MRN: 12", "# mrn 12"),
      ("# patient id: 7, ward 3", "# patient id: 7; ward 4"), ("# Patient-ID: 7", "# patient_id: 7"),
-     ("# subject_id 7", "# Subject ID: 7 (female)"), ("# Participant 7", "# participant： 7")],
+     ("# subject_id 7", "# Subject ID: 7 (female)"), ("# Participant 7", "# participant： 7"),
+     ("# Pat.-Nr. 7", "# Pat-Nr 7"), ("# Patient name: Doe J", "# patient's name: DOE J")],
 )  # fmt: skip
 def test_spellings_of_one_patients_number_are_one_person(tmp_path: Path, comments: tuple[str, str]) -> None:
     for name, comment in zip("ab", comments, strict=True):
         OddRecord(tmp_path, name, [Channel(ecg() + ord(name))], comments=[comment]).write()
     persons = recording_persons(tmp_path, ("a", "b"))
     assert persons["a"] == persons["b"]
+
+
+def test_a_name_that_is_not_known_joins_nobody(tmp_path: Path) -> None:
+    for name in "ab":
+        OddRecord(tmp_path, name, [Channel(ecg() + ord(name))], comments=["# Patient name: anonymous"]).write()
+    persons = recording_persons(tmp_path, ("a", "b"))
+    assert persons["a"] != persons["b"]
+
+
+@pytest.mark.parametrize("ending", [".hea.gz", ".HEA.ZIP"])
+def test_packed_headers_are_refused(tmp_path: Path, ending: str) -> None:
+    OddRecord(tmp_path, "a", [Channel(ecg())]).write()
+    (tmp_path / f"b{ending}").write_bytes(b"packed")
+    with pytest.raises(DataError, match="1 headers are packed, such as b"):
+        recordings.recording_names(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,14 @@ def describe(**changes: Any) -> Description:
     return validate_settings(Description, {"leads": 2, **BEATS, **changes}, "test")
 
 
-def write_edf(path: Path, signal: np.ndarray, marks: list[tuple[float, str]], code: str = "P7") -> None:
+def write_edf(
+    path: Path, signal: np.ndarray, marks: list[tuple[float, str]], code: str = "P7", name: str = "X"
+) -> None:
     signals = [
         EdfSignal(column * 1000, RATE, label=f"ECG {name}", physical_dimension="uV", physical_range=(-5000, 5000))
         for column, name in zip(signal.T, ("II", "V1"), strict=True)
     ]
-    person = Patient(code=code, sex="F", birthdate=datetime.date(1950, 1, 1))
+    person = Patient(code=code, name=name, sex="F", birthdate=datetime.date(1950, 1, 1))
     start = Recording(startdate=datetime.date(2020, 1, 2))
     notes = [EdfAnnotation(at, None, text) for at, text in marks]
     Edf(signals, patient=person, recording=start, annotations=notes).write(path)
@@ -70,6 +72,27 @@ def test_edf_gives_the_beats_of_the_same_wfdb_recording(tmp_path: Path, write_re
     assert other.sex is not None
     assert other.sex[0] == 0
     assert own.patients(tmp_path / "edf", described, tmp_path / "store")[0].person == "p7"
+
+
+@pytest.mark.parametrize(("names", "people"), [(("Doe_J", "Doe_J"), 1), (("Doe_J", "Roe_K"), 2), (("X", "X"), 2)])
+def test_edf_without_a_code_is_of_the_person_of_its_name_and_birth(
+    tmp_path: Path, names: tuple[str, str], people: int
+) -> None:
+    described = describe(read={"files": "edf", "annotator": None})
+    marks = [(0.5 + 0.8 * i, "N") for i in range(12)]
+    for i, name in enumerate(names):
+        write_edf(tmp_path / f"{'ab'[i]}.edf", ecg() * (1 + i / 10), marks, code="X", name=name)
+    result = own.patients(tmp_path, described, tmp_path / "store")
+    assert len({item.person for item in result}) == people
+
+
+@pytest.mark.parametrize("name", ["b.edf.gz", "B.EDF.ZIP", "b.bdf"])
+def test_recordings_that_are_packed_or_in_bdf_are_refused(tmp_path: Path, name: str) -> None:
+    write_edf(tmp_path / "a.edf", ecg(), [(0.5 + 0.8 * i, "N") for i in range(12)])
+    (tmp_path / name).write_bytes(b"packed")
+    (tmp_path / f"._{name}").write_bytes(b"left by macOS")
+    with pytest.raises(DataError, match="1 recordings are packed or in BDF"):
+        own.patients(tmp_path, describe(read={"files": "edf", "annotator": None}), tmp_path / "store")
 
 
 def test_edf_of_another_kind_is_one_clear_line(tmp_path: Path) -> None:
