@@ -4,9 +4,10 @@ A hospital's median shows another unit of all its patients, but not of one ward 
 were sent to, and a range of cells that leaves room for the very sick often holds both units (a calcium of 2.3 mmol/L
 is a possible number of mg/dL). Two things together show the other unit: the medians of these people lie beyond all
 others' with a gap as wide as half of the factor (on a logarithmic scale) and as most others' range, and divided by the
-factor they lie in that range. A column whose values range over half of the factor or more, as creatinine in a hospital
-with dialysis, is not judged: there both units overlap. A person whose mean pressure is mostly above the systolic one
-shows another unit too, however many people there are. Such values are counted and stay: only who owns the data knows.
+factor they lie where nearly all others do. A column whose values range over half of the factor or more, as creatinine
+in a hospital with dialysis, is not judged: there both units overlap. A person whose mean pressure is mostly above the
+systolic one shows another unit too, however many people there are. Such values are counted and stay: only who owns the
+data knows.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ MOST_RANGE = 0.5
 """Largest range of most others' logarithms, in the same units; the gap is at least as wide as this range."""
 MOST_APART = 0.2
 """Largest share of people who are apart: more of them shift the others' own limits."""
-USUAL = (10.0, 90.0)
-"""Percentiles of the others: the range of most of them, in which those apart lie once divided by the factor."""
+USUAL, POSSIBLE = (10.0, 90.0), (2.5, 97.5)
+"""Percentiles of the others: the range of most, and that in which those apart lie once divided by the factor."""
 MOST_ROWS = 12
 """Rows of a person that are looked at, spread over all."""
 FACTORS = tuple(
@@ -91,7 +92,7 @@ def count_units_of_people(cohort: Cohort) -> dict[str, int]:
     paired = {name for pair in ORDERED for name in pair}
     columns = {
         name: (owner, values)
-        for name, owner, values in _spread_columns(cohort)
+        for name, owner, values in spread_columns(cohort)
         if find_factors(name) or name.lower() in paired
     }
     by_small = {name.lower(): name for name in columns}
@@ -105,7 +106,7 @@ def count_units_of_people(cohort: Cohort) -> dict[str, int]:
     return notes
 
 
-def _spread_columns(cohort: Cohort) -> Iterator[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.floating]]]:
+def spread_columns(cohort: Cohort) -> Iterator[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.floating]]]:
     """Yield each column's name, whose each value is, and values of a few rows of each person."""
     number = {name: i for i, name in enumerate(dict.fromkeys(cohort.persons))}
     person = np.asarray([number[name] for name in cohort.persons], np.int64)[cohort.patient]
@@ -173,7 +174,8 @@ def count_apart(medians: npt.NDArray[np.float64], factor: float) -> int:
     low, high = np.percentile(levels[:first], USUAL)
     if high - low > min(MOST_RANGE * size, gaps[wide[0]]):
         return 0
-    return len(levels) - first if low <= float(np.median(levels[first:])) - size <= high else 0
+    lowest, highest = np.percentile(levels[:first], POSSIBLE)
+    return len(levels) - first if lowest <= float(np.median(levels[first:])) - size <= highest else 0
 
 
 def _spread_rows(person: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

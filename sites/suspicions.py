@@ -12,6 +12,7 @@ from sites.code_values import count_code_values
 from sites.cohort import Cohort
 from sites.equal_inputs import EQUAL_EXAMPLES, EQUAL_PEOPLE, count_equal_examples, count_equal_people
 from sites.equal_rhythm import EQUAL_RHYTHM, count_equal_rhythms
+from sites.filled_values import count_filled_values
 from sites.person_units import count_units_of_people
 from sites.plausible_values import MANY
 from sites.spellings import count_perhaps_alike
@@ -36,7 +37,7 @@ def note_suspicions(
         bounded: inputs whose range the data set states.
         event_share: lowest and highest plausible share of people with the event (`Source.event_share`).
     """
-    notes = count_code_values(cohort, bounded) | count_units_of_people(cohort)
+    notes = count_code_values(cohort, bounded) | count_units_of_people(cohort) | count_filled_values(cohort)
     if alike := count_perhaps_alike(cohort.persons):
         notes[PERHAPS_ALIKE] = alike
     if cohort.task.binary and (people := cohort.people()) >= MANY:

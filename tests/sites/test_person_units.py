@@ -82,15 +82,16 @@ def test_factors_are_those_of_the_molar_masses(name: str, factor: float) -> None
 
 
 @pytest.mark.realdata
-def test_the_public_hourly_data_hold_nobody_apart() -> None:
+def test_the_public_hourly_data_hold_one_stay_apart() -> None:
+    """A stay has pressures of 20 over 11 with a mean pressure of 86 mmHg: kPa."""
     table = Path("data/yaib-demo/eicu_demo/dyn.parquet")
     if not table.is_file():
         pytest.skip("no hourly cohort")
     hours = pd.read_parquet(table)
     for name in hours.columns:
         medians = hours.groupby("stay_id")[name].median().dropna().to_numpy(float) if find_factors(name) else None
-        for factor in find_factors(name) if medians is not None else ():
-            assert count_apart(medians, factor) == 0, name
+        people = [count_apart(medians, factor) for factor in find_factors(name)] if medians is not None else []
+        assert max(people, default=0) == (name == "sbp"), name
 
 
 def test_a_person_whose_mean_pressure_is_above_the_systolic_one_is_counted() -> None:
