@@ -148,7 +148,7 @@ def bench_gate(
 def bench_monitor(
     run: Annotated[Path, typer.Argument(help="A run's folder; its model scores.")],
     part: Annotated[
-        str, typer.Option(help="peaks, noise, alarms, load, saturation, sepsis, edge, or anomaly.")
+        str, typer.Option(help="peaks, noise, alarms, load, saturation, outage, sepsis, edge, or anomaly.")
     ] = "load",
     folder: Annotated[Path, typer.Option(help="MIT-BIH records.")] = Path("data/mitdb"),
     patients: Annotated[
@@ -157,8 +157,8 @@ def bench_monitor(
             min=1, help="load, saturation: devices of 3 leads at 250 Hz; sepsis: most patients of a hospital."
         ),
     ] = 200,
-    seconds: Annotated[float, typer.Option(min=30, help="Seconds of the load; noise: of each record.")] = 120,
-    workers: Annotated[int, typer.Option(min=1, help="load, saturation: worker processes.")] = 1,
+    seconds: Annotated[float, typer.Option(min=30, help="Seconds of the load or outage; noise: of each record.")] = 120,
+    workers: Annotated[int, typer.Option(min=1, help="load, saturation, outage: worker processes.")] = 1,
     also: Annotated[
         list[Path] | None,
         typer.Option(
@@ -175,6 +175,7 @@ def bench_monitor(
         monitor_beats,
         monitor_edge,
         monitor_load,
+        monitor_outage,
         monitor_saturation,
         monitor_sepsis,
     )
@@ -187,6 +188,7 @@ def bench_monitor(
         "saturation": lambda: monitor_saturation.measure_saturation(run, patients, factor, seconds, workers),
         "anomaly": lambda: monitor_anomaly.measure_anomaly(run, also or [], folder),
         "edge": lambda: monitor_edge.measure_edge(run, folder),
+        "outage": lambda: monitor_outage.measure_outage(run, patients, seconds, workers),
         "sepsis": lambda: monitor_sepsis.measure_sepsis(run, patients),
     }
     if part not in measure:

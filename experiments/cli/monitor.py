@@ -77,25 +77,47 @@ def monitor_command(
 
 @app.command("replay")
 def replay_command(
-    recordings: Annotated[list[Path], typer.Argument(help="Recordings without .hea, or folders of recordings.")],
+    recordings: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Recordings without .hea, or folders of recordings; --dataset sepsis: the data folder."),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="sepsis: patients' hours; default: recordings.")] = "",
     url: Url = "http://127.0.0.1:8765/",
     state: Annotated[Path, typer.Option("--state", help="The monitor's state folder, which holds the token.")] = Path(
         "monitor"
     ),
-    speed: Annotated[float, typer.Option(min=0.1, max=1000, help="Multiple of the recordings' speed.")] = 1.0,
-    patients: Annotated[int, typer.Option(min=0, max=5000, help="Devices; 0: one a recording.")] = 0,
+    speed: Annotated[
+        float, typer.Option(min=0.1, max=100_000, help="Multiple of real time; of hours, 3600 is one a second.")
+    ] = 1.0,
+    patients: Annotated[int, typer.Option(min=0, max=5000, help="Devices; 0: one a recording, or every patient.")] = 0,
     seconds: Annotated[float, typer.Option(min=1, help="Seconds of each recording.")] = float("inf"),
 ) -> None:
-    """Stream recordings at a monitor as devices would."""
+    """Stream recordings, or patients' hours, at a monitor as devices would."""
+    from common.errors import UsageError
+
+    if dataset not in ("", "sepsis"):
+        raise UsageError(f"--dataset {dataset}: choose sepsis, or leave it out and name recordings")
     _require_tornado()
     import asyncio
 
-    from experiments.monitor.replay import read_recordings, replay_recordings
     from experiments.monitor.tokens import load_tokens
 
-    token = load_tokens(state).first("device").token
+    address, token = url.rstrip("/") + "/", load_tokens(state).first("device").token
+    if dataset:
+        from experiments.monitor.replay_rows import read_stays, replay_stays
+        from sites import cache
+
+        folder = recordings[0] if recordings else Path("data/challenge-2019")
+        stays = read_stays(folder, cache.cache_folder(), patients)
+        sent = asyncio.run(replay_stays(address, token, stays, speed))
+        typer.echo(f"{len(stays):,} patients, {sent.rows:,} hours; {sent.empty:,} before anything was measured")
+        return
+    from experiments.monitor.replay import read_recordings, replay_recordings
+
+    if not recordings:
+        raise UsageError("monitor replay: name recordings, such as data/mitdb/208, or --dataset sepsis")
     loaded = read_recordings(recordings)
-    counts = asyncio.run(replay_recordings(url.rstrip("/") + "/", token, loaded, patients, speed, seconds))
+    counts = asyncio.run(replay_recordings(address, token, loaded, patients, speed, seconds))
     typer.echo(f"{counts.packets:,} packets, {counts.samples:,} samples; {counts.again:,} were sent again")
 
 
