@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,15 +133,17 @@ def export_onnx(run: Path, target: Path, name: str = "federated", site: str | No
 def _build_graph(whole: ScaledModel, example: tuple[Floats, Floats]) -> Any:
     """Return the ONNX graph of a model, for any number of examples."""
     rows = torch.export.Dim("examples", min=1)
+    used = [index for index, value in enumerate(example) if value.shape[1]]
+    own = whole if len(used) == len(INPUTS) else OneInput(whole, [value.shape[1:] for value in example], used[0])
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            whole,
-            tuple(torch.from_numpy(value) for value in example),
+            own,
+            tuple(torch.from_numpy(example[index]) for index in used),
             dynamo=True,
-            dynamic_shapes=({0: rows}, {0: rows}),
-            input_names=list(INPUTS),
+            dynamic_shapes=tuple({0: rows} for _ in used),
+            input_names=[INPUTS[index] for index in used],
             output_names=[OUTPUT],
             verbose=False,
         )
@@ -153,6 +156,20 @@ def _build_graph_of_trees(model: nn.Module, task: Task, scaling: Scaling | None)
     assert scaling is not None  # trees have data.scaling=bins, or standard with privacy
     weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     return build_tree_graph(flatten_in_units(weights, scaling), task, INPUTS[1], OUTPUT)
+
+
+class OneInput(nn.Module):
+    """A model that is given its only input; the other one has no values."""
+
+    def __init__(self, whole: nn.Module, shapes: Sequence[Sequence[int]], given: int) -> None:
+        super().__init__()
+        self.whole, self.shapes, self.given = whole, shapes, given
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return probabilities `(n, classes)`."""
+        other = values.new_zeros((values.shape[0], *self.shapes[1 - self.given]))
+        result: Tensor = self.whole(*((values, other) if self.given == 0 else (other, values)))
+        return result
 
 
 def draw_inputs(task: Task, scaling: Scaling | None, rows: int, seed: int) -> tuple[Floats, Floats]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from common.files import append_json_line
+from common.run_folder import RunFolder
 from server.site_registry import REGISTRY_VARIABLE
 
 FILE_NAME = "runs.jsonl"
@@ -38,6 +39,8 @@ class RunStart:
 def record_run(run: str, name: str, rounds: int, folder: Path, environment: Mapping[str, str] = os.environ) -> None:
     """Append a run's start to `runs.jsonl` in the server's state folder; in a simulation, which has none, do nothing.
 
+    A canary is no run, and its folder is removed: it is not listed.
+
     Args:
         run: the server's number of the run.
         name: the configuration's name.
@@ -46,7 +49,7 @@ def record_run(run: str, name: str, rounds: int, folder: Path, environment: Mapp
         environment: environment variables, of which one names the file of registered sites in the state folder.
     """
     registry = environment.get(REGISTRY_VARIABLE)
-    if registry:
+    if registry and not RunFolder(folder).canary.is_file():
         start = RunStart(round(time.time(), 3), run, name, rounds, str(folder.resolve()))
         with suppress(OSError):  # the list is for people; a run does not depend on it
             append_json_line(Path(registry).with_name(FILE_NAME), asdict(start))

@@ -145,11 +145,12 @@ def evaluate_site(
             own_seed = seed_for(seed, site.name, name, str(total.confusion.tolist()))
             drawn = rules.resample(total, counted.people, wanted.bootstrap, own_seed)
         notes: list[str] = []
+        few = rules is not None and not rules.exact and is_single(counted.people)
+        if rules is not None and few:
+            merged = np.asarray(merged_scores.find_few_classes(total.scores, rules.growth) & ~hidden[name])
+            notes = merged_scores.describe_few(site.task.classes, total.scores, rules.growth)
         if rules is not None and not rules.exact:
-            notes = merged_scores.describe_ties(site.task.classes, total.scores)
-            if is_single(counted.people):
-                merged = np.asarray(merged_scores.find_few_classes(total.scores, rules.growth) & ~hidden[name])
-                notes += merged_scores.describe_few(site.task.classes, total.scores, rules.growth)
+            notes = merged_scores.describe_ties(site.task.classes, total.scores, merged if few else None) + notes
         item = evaluation.build_evaluation(
             site.task,
             total,
@@ -162,6 +163,7 @@ def evaluate_site(
             curves=curves and name == ALL_PATIENTS,
             group_patients=groups if rules is None or groups is None else rules.hide_groups(groups),
             merged=merged,
+            few=few,
         )
         if rules is not None:
             item = round_intervals(item)

@@ -18,6 +18,7 @@ from common.metrics.count_statistics import count_examples
 from common.metrics.counts import Counts
 from common.metrics.curve_points import add_curve_points
 from common.metrics.early_warning import Ints
+from common.metrics.figure_parts import build_curve, build_groups, build_lead_times
 from common.metrics.figures import (
     FEW_PATIENTS,
     Alarms,
@@ -26,18 +27,16 @@ from common.metrics.figures import (
     Evaluation,
     EvaluationNoise,
     Figure,
-    LeadTimes,
-    NetBenefit,
     OperatingPoint,
-    ReliabilityGroup,
     is_derived,
 )
-from common.metrics.intervals import ResampledFigures
+from common.metrics.intervals import drop_empty_interval
 from common.metrics.merged_scores import (
     describe_merged,
     describe_ties,
     find_classes_merged_at_most,
     has_ties_note,
+    rests_on_few,
 )
 from common.metrics.noisy_counts import round_to_people
 from common.metrics.registry import CALIBRATION_METRICS, CLASS_METRICS, METRICS, Requirement
@@ -110,6 +109,7 @@ def build_evaluation(
     group_patients: Ints | None = None,
     noise: EvaluationNoise | None = None,
     merged: npt.NDArray[np.bool_] | None = None,
+    few: bool = False,
 ) -> Evaluation:
     """Return the evaluation computed from counts.
 
@@ -127,18 +127,17 @@ def build_evaluation(
         noise: the noise in the counts, which are then those of `NoisyCounts.to_counts` (unit: 1 / PERSON people); None:
             exact counts of examples.
         merged: `(classes,)`, classes whose scores the bins merge: they have no AUROC and the like; None: none.
+        few: whether they are merged because too few people are in the bins.
     """
     many = task.kind == "multilabel"
-    support = counts.class_totals(total.confusion, many)[2]
-    present = support > 0
+    present = (support := counts.class_totals(total.confusion, many)[2]) > 0
     displayed = total if noise is None else round_to_people(total)
     examples, stated = int(count_examples(displayed, many)), counts.class_totals(displayed.confusion, many)[2]
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
     sentences = list(notes)
     exact = noise is None  # noise in the outer bins is all that losses and calibration would show
-    computed = compute_figures(
-        task, total, replicates, patients, operating, curves and exact, slow=exact, merged=merged
-    )
+    wanted = curves and exact
+    computed = compute_figures(task, total, replicates, patients, operating, wanted, slow=exact, merged=merged)
     figures = with_event_figures(task, computed)
     close = np.zeros(len(task.classes), np.bool_) if merged is None else merged
     scored = (1,) if task.binary else range(len(task.classes))
@@ -153,15 +152,18 @@ def build_evaluation(
         people = None if group_patients is None else group_patients[index]
         return Calibration(
             **named,
-            groups=_groups(figures, total.scores[index], at, people),
-            curve=_curve(figures, total.scores[index], at),
+            groups=build_groups(figures, total.scores[index], at, people),
+            curve=build_curve(figures, total.scores[index], at),
         )
 
     classes = {
         name: ClassFigures(
             examples=int(stated[i]),
             patients=int(class_patients[i]),
-            **{key: figures.figure(f"class_{key}", i) for key in CLASS_METRICS},
+            **{
+                key: drop_empty_interval(figures.figure(f"class_{key}", i), int(class_patients[i]))
+                for key in CLASS_METRICS
+            },
             calibration=build_calibration(i),
             operating=tuple(
                 OperatingPoint(
@@ -181,8 +183,7 @@ def build_evaluation(
         )
         for i, name in enumerate(task.classes)
     }
-    absent = [name for name, here in zip(task.classes, present, strict=True) if not here]
-    if absent and present.any():
+    if present.any() and (absent := [name for name, here in zip(task.classes, present, strict=True) if not here]):
         sentences.append(f"no examples of {', '.join(absent)}: macro figures are over the other classes")
     rare = [
         f"{name} ({classes[name].patients})"
@@ -195,10 +196,16 @@ def build_evaluation(
         unordered = find_unordered_classes(total, replicates.scores.shape[-1]) & ~close
         if names := [name for name, here in zip(task.classes, unordered, strict=True) if here]:
             sentences.append(f"{NO_ORDER} of {', '.join(names)} {WHY_NO_ORDER}")
-    sentences += [describe_merged(name) for name, here in zip(task.classes, close, strict=True) if here]
+    sentences += [describe_merged(name, few) for name, here in zip(task.classes, close, strict=True) if here]
     if patients < 2:
         sentences.append("no intervals: they need at least two patients")
-    overall = {name: figures.figure(name) for name in METRICS if name in figures.values and not is_derived(name)}
+    overall = {
+        name: drop_empty_interval(
+            figures.figure(name), int(class_patients[metric.class_index]) if metric.class_metric else patients
+        )
+        for name, metric in METRICS.items()
+        if name in figures.values and not is_derived(name)
+    }
     if not exact:
         overall = {name: item for name, item in overall.items() if METRICS[name].judges != "probabilities"}
         overall["loss"] = Figure(value=None)
@@ -210,52 +217,9 @@ def build_evaluation(
         classes=classes,
         notes=tuple(sentences),
         threshold=threshold,
-        lead=_build_lead_times(figures, total),
+        lead=build_lead_times(figures, total),
         noise=noise,
         **overall,
-    )
-
-
-def _build_lead_times(figures: ResampledFigures, total: Counts) -> LeadTimes | None:
-    if not total.lead.size:
-        return None
-    patients, *histogram = (int(n) for n in total.lead)
-    return LeadTimes(
-        patients=patients,
-        warned=figures.figure("warned"),
-        hours=figures.figure("lead_hours"),
-        histogram=tuple(histogram),
-    )
-
-
-def _groups(
-    figures: ResampledFigures, scores: Ints, position: int, people: Ints | None
-) -> tuple[ReliabilityGroup, ...]:
-    every, events, predicted = calibration.count_reliability_groups(scores)
-    bounds = [None, *calibration.RELIABILITY_CUTS, None]
-    return tuple(
-        ReliabilityGroup(
-            low=bounds[g],
-            high=bounds[g + 1],
-            examples=int(every[g]),
-            events=int(events[g]),
-            patients=None if people is None else int(people[g]),
-            predicted=float(predicted[g] / every[g]),
-            observed=figures.figure("group_observed", (position, int(g))),
-        )
-        for g in np.flatnonzero(every)
-    )
-
-
-def _curve(figures: ResampledFigures, scores: Ints, position: int) -> tuple[NetBenefit, ...]:
-    _, every = calibration.net_benefit(scores)
-    return tuple(
-        NetBenefit(
-            probability=float(1 / (1 + np.exp(-odds))),
-            value=figures.figure("group_benefit", (position, i)),
-            treat_all=float(every[i]) if np.isfinite(every[i]) else None,
-        )
-        for i, odds in enumerate(calibration.DECISION_THRESHOLDS)
     )
 
 
@@ -296,7 +260,10 @@ def pool_evaluations(
         start, *others = [replicates[site] for site in sorted(replicates)]
         drawn = sum(others, start)
         single = sorted(site for site, item in results.items() if item.patients == 1)
-        if single:
+        if 2 * len(single) >= sum(item.patients for item in results.values()):
+            drawn = None
+            notes.append("no pooled intervals: half of the test patients or more are the only ones of their hospital")
+        elif single:
             notes.append(f"the intervals are too narrow: {', '.join(single)} with one test patient adds no spread")
     else:
         notes.append("no pooled intervals: not every site shares its resamples")
@@ -310,8 +277,9 @@ def pool_evaluations(
     everywhere = {name: max(sites.values()) for name, sites in suppressed.items() if len(sites) == len(each)}
     if len({item.threshold for item in each}) > 1:
         notes.append("each site has its own threshold")
+    merged = find_classes_merged_at_most(results)
     if any(has_ties_note(item) for item in each):
-        notes += describe_ties(task.classes, together.scores)
+        notes += describe_ties(task.classes, together.scores, merged)
     evaluation = build_evaluation(
         task,
         together,
@@ -323,7 +291,8 @@ def pool_evaluations(
         sorted({point.at for item in each for part in item.classes.values() for point in part.operating}),
         any(part.calibration.groups for item in each for part in item.classes.values() if part.calibration),
         _group_patients(task, each),
-        merged=find_classes_merged_at_most(results),
+        merged=merged,
+        few=rests_on_few(results),
     )
     evaluation = add_curve_points(task, evaluation, together, drawn)
     return evaluation.model_copy(update={"suppressed": everywhere}) if everywhere else evaluation

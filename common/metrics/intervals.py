@@ -23,7 +23,7 @@ import numpy as np
 from scipy import special
 
 from common.metrics.early_warning import Floats
-from common.metrics.figures import Figure
+from common.metrics.figures import FEW_PATIENTS, Figure
 from common.metrics.registry import find_metric
 
 
@@ -91,6 +91,18 @@ class ResampledFigures:
             return figure
         low, high = np.clip([figure.low, figure.high], metric.low, metric.high)
         return figure.model_copy(update={"low": float(low), "high": float(high)})
+
+
+def drop_empty_interval(figure: Figure, patients: int) -> Figure:
+    """Return a figure that rests on few patients without an interval of no width.
+
+    Resamples of few patients that all agree say nothing about other patients.
+
+    >>> drop_empty_interval(Figure(value=1.0, low=1.0, high=1.0), 3).low is None
+    True
+    """
+    empty = figure.low is not None and figure.low == figure.high
+    return Figure(value=figure.value) if empty and patients < FEW_PATIENTS else figure
 
 
 def paired_difference(one: ResampledFigures, other: ResampledFigures, name: str) -> Figure:

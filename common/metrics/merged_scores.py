@@ -22,12 +22,13 @@ MAX_SHIFT = 0.01
 SHARE_OF_ERROR = 0.25
 """The same as a share of the metric's standard error, which is larger where there are few examples."""
 MERGED = "no AUROC, AUPRC, calibration slope and operating points of"
-WHY_MERGED = (
-    "its scores lie too close together or beyond log odds of 16 for the score bins, or the bins that leave a site "
-    "hold too few people"
-)
+WHY_MERGED = "its scores lie too close together or beyond log odds of 16 for the score bins (evaluation.bins)"
 FEWEST_PEOPLE = 30
 """People with the class, and without it, below which the bins that leave a hospital give no AUROC."""
+WHY_FEW = (
+    f"too few people: the coarse score bins that leave a site need at least {FEWEST_PEOPLE} test patients with "
+    "the class and as many without it"
+)
 PEOPLE_ERROR = 4.0
 """Divided by the smaller of these numbers: the typical error of an AUROC from such bins (docs/reference/report.md)."""
 NOTED_ERROR = 0.04
@@ -103,17 +104,24 @@ def bound_tie_error(scores: Ints) -> Floats:
     return ratio((sides[:, 0] * sides[:, 1]).sum(-1), sides[:, 0].sum(-1) * sides[:, 1].sum(-1)) / 2
 
 
-def describe_merged(name: str) -> str:
-    """Return the note on a class whose scores the bins merge."""
-    return f"{MERGED} {name}: {WHY_MERGED}"
+def describe_merged(name: str, few: bool = False) -> str:
+    """Return the note on a class whose scores the bins merge, or of which they hold too few people."""
+    return f"{MERGED} {name}: {WHY_FEW if few else WHY_MERGED}"
 
 
-def describe_ties(classes: Sequence[str], scores: Ints) -> list[str]:
-    """Return a note on each class whose AUROC ties in the bins that leave a hospital can change by over MAX_SHIFT."""
+def describe_ties(classes: Sequence[str], scores: Ints, without: npt.NDArray[np.bool_] | None = None) -> list[str]:
+    """Return a note on each class whose AUROC ties in the bins that leave a hospital can change by over MAX_SHIFT.
+
+    Args:
+        classes: the classes.
+        scores: `(classes, 2, bins)`.
+        without: `(classes,)`, classes that have no AUROC and so no note; None: all have one.
+    """
+    left_out = np.zeros(len(classes), np.bool_) if without is None else without
     return [
         f"{TIES} scores of {name}: its AUROC is that of the scores to within {bound:.2f}"
-        for name, bound in zip(classes, bound_tie_error(scores), strict=True)
-        if bound > MAX_SHIFT
+        for name, bound, absent in zip(classes, bound_tie_error(scores), left_out, strict=True)
+        if bound > MAX_SHIFT and not absent
     ]
 
 
@@ -122,9 +130,20 @@ def has_ties_note(item: Evaluation) -> bool:
     return any(note.startswith(TIES) for note in item.notes)
 
 
+def read_merged_reasons(item: Evaluation) -> list[str]:
+    """Return for each class why the notes of an evaluation say that it has no AUROC; "": they do not say so."""
+    starts = [f"{MERGED} {name}: " for name in item.classes]
+    return [next((note[len(start) :] for note in item.notes if note.startswith(start)), "") for start in starts]
+
+
 def read_merged_classes(item: Evaluation) -> npt.NDArray[np.bool_]:
     """Return the classes that the notes of an evaluation say are merged, `(classes,)`."""
-    return np.array([describe_merged(name) in item.notes for name in item.classes], dtype=np.bool_)
+    return np.array([reason != "" for reason in read_merged_reasons(item)], dtype=np.bool_)
+
+
+def rests_on_few(results: Mapping[str, Evaluation]) -> bool:
+    """Return whether a site's figures are missing because its bins hold too few people."""
+    return any(WHY_FEW in read_merged_reasons(item) for item in results.values())
 
 
 def find_classes_merged_at_most(results: Mapping[str, Evaluation]) -> npt.NDArray[np.bool_]:

@@ -53,6 +53,8 @@ MAX_RESULTS = 20
 MANIFEST = "manifest.json"
 OMITTING_OPTIONS = "--set baselines.local=false --set baselines.pooled=false"
 """How a run does without networks to compare with, and the models that are trained as they are."""
+OMITTING_COMPARISON = "--set evaluation.domain_shift=false"
+"""How a run does without comparing the inputs of its hospitals."""
 LIBRARY_VARIABLES = (
     "ATEN_", "TORCH", "PYTORCH", "MKL_", "ONEDNN_", "DNNL_", "OPENBLAS_", "OMP_", "KMP_", "NPY_", "CUBLAS_",
 )  # fmt: skip
@@ -120,6 +122,7 @@ def compare_or_reuse_pairs(config: RunConfig, out: Path, count: int, on_note: Ca
     pairs = run_two_sample_tests(config, count, on_note)
     seconds = round(time.perf_counter() - start, 1)
     write_json(path, {"pairs": pairs, "seconds": seconds})
+    on_note(f"two-sample tests: they took {seconds:.0f} s; a run without them and Table 1: {OMITTING_COMPARISON}")
     if key is not None:
         with suppress(OSError):
             _keep_results(folder, key, [path], seconds)

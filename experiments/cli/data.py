@@ -231,8 +231,9 @@ def _describe_run(config_file: Path, settings: list[str] | None, min_people: int
     typer.echo(source.card.title)
     for site, ids in hospitals.items():
         sums = [sum(column) for column in zip(*(counts[name] for name in ids), strict=True)]
-        text = ", ".join(f"{name} {number:,}" for name, number in zip(classes, sums, strict=True))
-        typer.echo(f"  {site}: {len(ids)} recordings; {text}")
+        numbers = [f"<{min_people}" if 0 < number < min_people else f"{number:,}" for number in sums]
+        text = ", ".join(f"{name} {number}" for name, number in zip(classes, numbers, strict=True))
+        typer.echo(f"  {site}: {len(ids)} {'recordings' if source.task().channels else 'patients'}; {text}")
     if dropped:
         typer.echo(f"  excluded from training: {dropped} recording(s) of a person in the published test set")
     if source.task().features and not source.task().channels:

@@ -15,9 +15,14 @@ Where = Annotated[
     Path,
     typer.Argument(help="A table, a folder of tables, of ECG recordings, or a MEDS extract.", show_default=False),
 ]
-Column = Annotated[
-    str | None, typer.Option(help="Name of the column (outcome of a MEDS extract: the code).", show_default="guessed")
+Outcome = Annotated[
+    str | None,
+    typer.Option(help="The column to predict; of a MEDS extract: the code of the event.", show_default="guessed"),
 ]
+Patient = Annotated[
+    str | None, typer.Option(help="The column that says which patient a row is of.", show_default="guessed")
+]
+Hospital = Annotated[str | None, typer.Option(help="The column that names the hospital.", show_default="guessed")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -28,9 +33,9 @@ def add_commands(app: typer.Typer) -> None:
 
 def data_init(
     path: Where,
-    outcome: Column = None,
-    patient: Column = None,
-    hospital: Column = None,
+    outcome: Outcome = None,
+    patient: Patient = None,
+    hospital: Hospital = None,
     force: Annotated[bool, typer.Option("--force", help="Replace table.yaml and the run's file.")] = False,
 ) -> None:
     """Look at data of your own; write their description and a run's configuration next to them."""
@@ -73,7 +78,7 @@ def data_init(
         if value:
             console.print(f"  {role:9}{value}", highlight=False, markup=False)
     _print_findings(table.findings)
-    _write_files(described, run, *texts)
+    _write_files(described, run, *texts, table.findings)
 
 
 def _init_recordings(folder: Path, columns: dict[str, str | None], force: bool) -> None:
@@ -98,7 +103,7 @@ def _init_recordings(folder: Path, columns: dict[str, str | None], force: bool) 
         console.print(f"  {item.name:9}{f'{count:,}' if count else '':>9} from {source}", highlight=False, markup=False)
     _print_findings(look.findings)
     texts = render_description(description, look), render_run(name, str(folder.resolve()), description, look)
-    _write_files(described, run, *texts)
+    _write_files(described, run, *texts, look.findings)
 
 
 def _init_extract(folder: Path, outcome: str | None, patient: str | None, hospital: str | None, force: bool) -> None:
@@ -119,7 +124,7 @@ def _init_extract(folder: Path, outcome: str | None, patient: str | None, hospit
     _print_findings(codes.findings)
     splits = (folder / SPLIT_FILE).is_file()
     texts = render_description(description, codes), render_run(name, str(folder.resolve()), description, splits)
-    _write_files(described, run, *texts)
+    _write_files(described, run, *texts, codes.findings)
 
 
 def _plan_files(folder: Path, file_name: str, name: str, force: bool) -> tuple[Path, Path]:
@@ -137,14 +142,18 @@ def _plan_files(folder: Path, file_name: str, name: str, force: bool) -> tuple[P
     return files
 
 
-def _write_files(described: Path, run: Path, description: str, configuration: str) -> None:
+def _write_files(described: Path, run: Path, description: str, configuration: str, findings: list[Finding]) -> None:
     from common.files import write_text
 
     write_text(described, description)
     write_text(run, configuration)
     typer.echo(f"written: {described}")
     typer.echo(f"         {run}")
-    typer.echo(f"next:    wardround run {shlex.quote(str(run))}")
+    if any(item.level == "wrong" for item in findings):
+        typer.echo("next:    correct what is wrong in the data, describe them again with --force, and then")
+        typer.echo(f"         wardround run {shlex.quote(str(run))}")
+    else:
+        typer.echo(f"next:    wardround run {shlex.quote(str(run))}")
 
 
 def _run_name(path: Path) -> str:

@@ -36,6 +36,8 @@ def evaluate_command(
     from experiments.scoring.score import open_model
 
     torch.set_num_threads(1)
+    if data.is_file():
+        raise DataError(f"{data} is a file: give the folder that holds it")
     if not data.is_dir():
         raise DataError(f"no data folder {data}: give the folder that holds the labelled data")
     opened = open_model(run, model, site)

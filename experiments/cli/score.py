@@ -47,6 +47,7 @@ def score_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Score recordings or rows with a run's model; writes a table, and WFDB annotations for ECG viewers."""
+    from common.errors import DataError
     from common.garbage import pause_collection
     from common.processes import interrupt_on_signals
 
@@ -58,6 +59,8 @@ def score_command(
 
     torch.set_num_threads(1)
     check_extension(extension, annotator)
+    if data.is_file():
+        raise DataError(f"{data} is a file: give the folder that holds it, and nothing else that is to be scored")
     opened = open_model(run, model, site, explained=factors > 0)
     folder, table = _output_path(out, opened.run)
     writer = ScoreWriter(folder, table, opened, extension if annotations else None, factors)

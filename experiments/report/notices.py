@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.metrics.merged_scores import MERGED, WHY_MERGED, read_merged_classes
+from common.metrics.merged_scores import MERGED, read_merged_reasons
 from common.metrics.table_names import ALL_PATIENTS
 from common.percent import format_hundred, format_percent
 from experiments.report.document.results import ModelResult
@@ -151,22 +151,22 @@ def collect_ranking_notices(models: Sequence[ModelResult], kind: str = "hospital
         models: the models of a run.
         kind: what a site is, such as region.
     """
-    where: dict[str, dict[str, list[str]]] = {}
+    where: dict[tuple[str, str], dict[str, list[str]]] = {}
     for model in models:
         if model.kind not in ("federated", "personal"):
             continue
         for site, item in (model.sites | ({f"all {kind}s": model.pooled} if model.pooled else {})).items():
-            for name, here in zip(item.classes, read_merged_classes(item), strict=True):
-                if here:
-                    where.setdefault(name, {}).setdefault(model.title, []).append(site)
+            for name, reason in zip(item.classes, read_merged_reasons(item), strict=True):
+                if reason:
+                    where.setdefault((name, reason), {}).setdefault(model.title, []).append(site)
     return [
         Notice(
             level="warning",
             text=f"{MERGED[0].upper()}{MERGED[1:]} {name} ("
             + "; ".join(f"{title}: {list_some(sites)}" for title, sites in by_model.items())
-            + f"): {WHY_MERGED}.",
+            + f"): {reason}.",
         )
-        for name, by_model in where.items()
+        for (name, reason), by_model in where.items()
     ]
 
 

@@ -36,7 +36,7 @@ def render_configuration_page() -> str:
     for path, package, marker, names in kinds:
         for name in names:
             options = plugins.load_plugin(package, marker, name, "plug-in").Options
-            parts += [f"\n## `{path}` of `{name}`\n", _docstring_text(options), *_list_keys(options)]
+            parts += _describe_options(f"`{path}` of `{name}`", "", options)
     return "\n".join(parts) + "\n"
 
 
@@ -48,6 +48,16 @@ def _describe_section(path: str, model: type[BaseModel]) -> list[str]:
         parts += _list_keys(model, hidden=tuple(inner))
     for name, annotation in inner.values():
         parts += _describe_section(f"{path}.{name}" if path else name, annotation)
+    return parts
+
+
+def _describe_options(title: str, path: str, model: type[BaseModel]) -> list[str]:
+    """Return a plug-in's options, and below them those of each key that holds keys of its own."""
+    heading = f"\n### `{path}` in {title}\n" if path else f"\n## {title}\n"
+    parts = [heading, _docstring_text(model), *_list_keys(model)]
+    for name, field in model.model_fields.items():
+        if inner := _find_section(name, field.annotation):
+            parts += _describe_options(title, f"{path}.{name}" if path else name, inner[1])
     return parts
 
 
@@ -74,6 +84,7 @@ def _list_keys(model: type[BaseModel], hidden: tuple[str, ...] = ()) -> list[str
         default = field.get_default(call_default_factory=True)
         default_text = "none" if default is None else str(list(default) if isinstance(default, tuple) else default)
         default_text = "required" if field.is_required() else f"`{default_text}`"
+        default_text = "those below" if isinstance(default, BaseModel) else default_text
         limits = ", ".join(_describe_limit(item) for item in field.metadata if _describe_limit(item))
         meaning = "; ".join(filter(None, [field.description or "", limits]))
         rows.append([f"`{name}`", _describe_kind(field.annotation), default_text, meaning])
@@ -103,6 +114,8 @@ def _describe_kind(annotation: Any) -> str:
         return _describe_kind(typing.get_args(annotation)[0])
     if origin is dict:
         return "keys and values"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "keys, see below"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return names.get(annotation, "text")
 

@@ -93,10 +93,11 @@ def test_onnx_runtime_gives_the_probabilities_of_the_model(
     fitted, built = make_run(tmp_path / "run", task, model, scaling)
     assert export_onnx(tmp_path / "run", tmp_path / "model.onnx") <= 1e-5
     session = runtime.InferenceSession(tmp_path / "model.onnx")
+    taken = [each.name for each in session.get_inputs()]
+    assert taken == [name for name, count in (("signal", task.channels), ("features", len(task.features))) if count]
     for rows in (1, 200):  # other numbers of examples than the file was made from
         cohort = make_cohort(task, rows, 7)
-        wanted = {each.name for each in session.get_inputs()}
-        inputs = {name: x for name, x in (("signal", cohort.x), ("features", cohort.features)) if name in wanted}
+        inputs = {name: x for name, x in (("signal", cohort.x), ("features", cohort.features)) if name in taken}
         (found,) = session.run(None, inputs)
         scaled = input_scaling.apply_scaling(cohort, fitted)
         logits = built(torch.from_numpy(np.ascontiguousarray(scaled.x)), torch.from_numpy(scaled.features)).detach()

@@ -18,6 +18,7 @@ from experiments.report.text.findings import describe_counts, describe_privacy, 
 from experiments.report.text.formatting import (
     CLASS_METRICS,
     METRICS,
+    NOT_KNOWN,
     capitalise,
     format_notice,
     list_table_metrics,
@@ -28,6 +29,7 @@ from experiments.report.text.many_hospitals import (
     MOST_HOSPITALS,
     choose_detailed_hospitals,
     describe_detailed_hospitals,
+    list_some,
 )
 
 if TYPE_CHECKING:
@@ -152,6 +154,7 @@ def render_terminal_summary(report: Report) -> RenderableType:
         parts.append(
             Text(f"† based on fewer than {FEW_PATIENTS} patients: one more or less can change it considerably")
         )
+    parts += [Text(line) for line in _explain_cells(report, metrics)]
     if model is None:
         parts.append(Text(capitalise(f"{explain_missing_test(report)}: no test results")))
     parts += [Text(sentence) for sentence in (*describe_privacy(report), describe_counts(report))]
@@ -159,6 +162,22 @@ def render_terminal_summary(report: Report) -> RenderableType:
         parts.append(Text(report.run.error, style="red"))
     parts += [Text(f"missing response: {site}: {reason}", style="red") for site, reason in report.lost.items()]
     return Group(*parts)
+
+
+def _explain_cells(report: Report, metrics: Sequence[str]) -> list[str]:
+    """Return why values or intervals of the terminal's table are missing, but for what a notice says already."""
+    model = report.federated
+    if model is None:
+        return []
+    detailed = choose_detailed_hospitals(report)
+    evaluations = {site: item for site, item in model.sites.items() if site in detailed}
+    where: dict[tuple[str, str], list[str]] = {}
+    for site, item in (evaluations | ({"all hospitals": model.pooled} if model.pooled else {})).items():
+        for metric in metrics:
+            cell = make_cell(item, metric)
+            if cell.reason and not cell.reason.startswith(NOT_KNOWN):
+                where.setdefault((metric_title(metric), cell.reason), []).append(site)
+    return [f"{title}, {list_some(sites)}: {reason}" for (title, reason), sites in where.items()]
 
 
 def _choose_terminal_metrics(report: Report) -> list[str]:

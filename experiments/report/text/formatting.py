@@ -10,7 +10,7 @@ from typing import Any
 from common.metrics import registry
 from common.metrics.evaluation import NO_ORDER, WHY_NO_ORDER
 from common.metrics.figures import FEW_PATIENTS, Evaluation, Figure
-from common.metrics.merged_scores import WHY_MERGED, read_merged_classes
+from common.metrics.merged_scores import read_merged_reasons
 from common.metrics.patient_counts import count_patients
 from experiments.report.document.privacy import PrivacySpent
 from experiments.report.document.report import Report
@@ -89,6 +89,8 @@ def describe_unprotected(spent: PrivacySpent, kind: str, evaluated: bool = False
     return name_sites(f"{unprotected} {SERVER_VIEW[spent.noise_at]}", kind)
 
 
+NOT_KNOWN = "not known"
+"""Start of the reason for a value that a notice of the report explains too."""
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
@@ -251,10 +253,11 @@ def make_difference_cell(figure: Figure | None, patients: int = FEW_PATIENTS, no
 def _explain_missing_value(evaluation: Evaluation, metric: str, class_name: str | None) -> str:
     examples = None if class_name is None else evaluation.classes[class_name].examples
     entry = registry.find_metric(metric if class_name is None else f"class_{metric}")
-    merged = dict(zip(evaluation.classes, read_merged_classes(evaluation), strict=True))
+    merged = dict(zip(evaluation.classes, read_merged_reasons(evaluation), strict=True))
     ordered = entry is not None and (entry.needs_order or entry.judges == "ranking")
-    if ordered and (merged[class_name] if class_name else any(merged.values())):
-        return f"not known: {WHY_MERGED.replace('its', 'the', 1)}"
+    why = merged[class_name] if class_name else next(filter(None, merged.values()), "")
+    if ordered and why:
+        return f"{NOT_KNOWN}: {why.replace('its scores', 'the scores', 1)}"
     if evaluation.examples == 0:
         return "no test examples"
     if examples == 0:
@@ -274,7 +277,7 @@ def _explain_missing_interval(evaluation: Evaluation, metric: str, class_name: s
     entry = registry.find_metric(metric if class_name is None else f"class_{metric}")
     if entry is not None and entry.judges != "decisions" and any(NO_ORDER in note for note in evaluation.notes):
         return f"no interval: the scores {WHY_NO_ORDER}"
-    return "no interval: the metric is undefined in too many resamples"
+    return "no interval: the metric is undefined in too many resamples of the patients, or the same in all"
 
 
 def list_table_metrics(report: Report) -> list[str]:

@@ -86,7 +86,10 @@ def check_site_folder(folder: Path, options: Description) -> None:
         raise ConfigError(f"this hospital's {FILE_NAME} has no input {unknown[0]}, which the run asks for")
     same = own.model_copy(update={"inputs": tuple(allowed[item.name] for item in options.inputs)})
     if where := find_first_difference(same.contract(), options.contract()):
-        raise ConfigError(f"this hospital's {FILE_NAME} differs from the run's description in {where}")
+        raise ConfigError(
+            f"this hospital's {FILE_NAME} differs from the run's description in {where}: take that from the run's, "
+            "which is data.options of config.yaml in the run's folder"
+        )
 
 
 def task(options: Description) -> Task:

@@ -76,7 +76,10 @@ def check_site_folder(folder: Path, options: Description) -> None:
     """
     file = require_description(folder, FILE_NAME, "examples and classes")
     if where := find_first_difference(load_description(file).contract(), options.contract()):
-        raise ConfigError(f"this hospital's {FILE_NAME} differs from the run's description in {where}")
+        raise ConfigError(
+            f"this hospital's {FILE_NAME} differs from the run's description in {where}: take that from the run's, "
+            "which is data.options of config.yaml in the run's folder"
+        )
 
 
 def task(options: Description) -> Task:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import ConfigError, DataError
-from sites.datasets.recordings.description import Description, LabelTable
+from sites.datasets.recordings.description import FILE_NAME, Description, LabelTable
 from sites.datasets.table import description as table_description
 from sites.datasets.table.columns import CellError, Column, to_column
 from sites.datasets.table.files import open_arrow
@@ -168,6 +168,11 @@ def _read_table(folder: Path, table: LabelTable) -> _Rows:
     if table.file.startswith("/") or ".." in Path(table.file).parts:
         raise ConfigError(f"read.table.file: {table.file} leaves the data folder: name a file in it")
     path = folder / table.file
+    if not path.is_file():
+        whose = f"read.table of {FILE_NAME} names it"
+        if not (folder / FILE_NAME).is_file():
+            whose = f"the run's read.table names it, and the folder has no {FILE_NAME}; wardround data init writes one"
+        raise DataError(f"no file {table.file} in {folder}: {whose}")
     reading = table_description.Reading(
         files=(table.file,),
         delimiter=table.delimiter,

@@ -146,9 +146,20 @@ def test_a_figure_that_most_resamples_lack_has_no_interval() -> None:
     draws[:, 0, 0] = draws[:, 1, 1] = 1
     draws[:3, 2, 2] = 1
     replicates = Counts(draws, np.zeros((9, 3, 2, BINS), np.int64), np.zeros(9))
-    result = evaluation.build_evaluation(TASK, total, replicates, 4, [4, 4, 4])
+    result = evaluation.build_evaluation(TASK, total, replicates, 6, [6, 6, 6])
     assert result.classes["V"].recall == Figure(value=1.0)
     assert result.classes["S"].recall == Figure(value=1.0, low=1.0, high=1.0)
+
+
+def test_few_patients_who_all_agree_give_no_interval_of_no_width() -> None:
+    logits, truth = np.eye(3)[[0, 1, 2, 0, 1, 2]] * 9, [0, 1, 2, 0, 1, 2]  # all right
+    for patients in (3, 6):
+        owner = np.arange(6) % patients
+        each = counts.count_predictions(logits, truth, owner, patients, BINS)
+        drawn = evaluation.resample_patients(each, 50, np.random.default_rng(1))
+        result = evaluation.build_evaluation(TASK, each.total(), drawn, patients, [patients // 3] * 3)
+        assert result.accuracy.value == 1.0
+        assert (result.accuracy.low, result.classes["S"].recall.low) == ((1.0, None) if patients == 6 else (None, None))
 
 
 def test_each_resample_draws_as_many_patients_as_there_are() -> None:
@@ -229,6 +240,14 @@ def test_a_site_with_one_test_patient_adds_a_note_on_narrow_intervals() -> None:
     result = evaluation.pool_evaluations(TASK, results, totals, drawn)  # type: ignore[arg-type]
     assert "the intervals are too narrow: lone with one test patient adds no spread" in result.notes
     two = evaluation.pool_evaluations(TASK, *({"a": part["a"]} for part in (results, totals, drawn)))  # type: ignore[arg-type]
+    ones = {name: assessed(*examples(seed, 1), 1) for name, seed in (("b", 3), ("c", 4))}
+    alone = evaluation.pool_evaluations(
+        TASK,
+        *({name: item[i] for name, item in ones.items()} for i in range(3)),  # type: ignore[arg-type]
+    )
+    assert alone.accuracy.value is not None
+    assert alone.accuracy.low is None
+    assert any(note.startswith("no pooled intervals: half of the test patients") for note in alone.notes)
     assert not any("too narrow" in note for note in two.notes)
 
 

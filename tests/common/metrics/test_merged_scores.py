@@ -10,6 +10,7 @@ from common.metrics.counts import Counts, auprc, auroc, count_predictions, locat
 from common.metrics.evaluation import build_evaluation, pool_evaluations, resample_patients
 from common.metrics.figures import Evaluation
 from common.metrics.merged_scores import (
+    WHY_FEW,
     WHY_MERGED,
     bound_tie_error,
     count_different_scores,
@@ -17,6 +18,7 @@ from common.metrics.merged_scores import (
     describe_ties,
     find_merged_classes,
     has_ties_note,
+    read_merged_reasons,
 )
 from common.metrics.resampling import coarse_factor
 from common.task import Task
@@ -100,6 +102,26 @@ def test_scores_that_the_bins_merge_have_no_figure_and_a_reason(factor: float, s
         assert cell.text == "n/a"
         assert cell.reason.startswith("not known: the scores lie too close together")
     assert Evaluation.model_validate_json(item.model_dump_json()) == item
+
+
+def test_too_few_people_in_the_bins_is_a_reason_of_its_own() -> None:
+    odds, truth, _ = draw()
+    total = count(odds, truth)
+    both = np.array([True, True])
+    item = build_evaluation(TASK, total, None, 40, (40, 12), merged=both, few=True)
+    assert read_merged_reasons(item) == [WHY_FEW, WHY_FEW]
+    assert "at least 30 test patients with the class and as many without it" in make_cell(item, "auroc").reason
+    assert not any("too close together" in note for note in item.notes)
+    pooled = pool_evaluations(TASK, {"a": item, "b": item}, {"a": total, "b": total}, {})
+    assert read_merged_reasons(pooled) == [WHY_FEW, WHY_FEW]
+    model = ModelResult(name="federated", title="Federated", kind="federated", sites={"a": item})
+    assert collect_ranking_notices([model])[-1].text.endswith(f"(Federated: a): {WHY_FEW}.")
+
+
+def test_ties_are_not_stated_of_a_class_without_an_area() -> None:
+    scores = count(*draw()[:2]).scores[:, :, :1] * 0 + 50  # all in one bin
+    assert len(describe_ties(TASK.classes, scores)) == 2
+    assert len(describe_ties(TASK.classes, scores, np.array([False, True]))) == 1
 
 
 def test_pooled_figures_are_refused_where_most_patients_have_merged_scores() -> None:

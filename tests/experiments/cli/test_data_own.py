@@ -91,6 +91,39 @@ def test_a_measurement_is_no_outcome(tmp_path: Path) -> None:
         )
 
 
+def test_what_has_to_be_corrected_comes_before_the_run(tmp_path: Path) -> None:
+    simulate.generate(tmp_path / "data", hospitals=3, patients=60, seed=1)
+    file = tmp_path / "data" / "hospitals.csv"
+    (tmp_path / "data" / "table.yaml").unlink()
+    assert invoke("data", "init", str(file)).splitlines()[-1].startswith("next:    wardround run")
+    frame = pd.read_csv(file)
+    frame.loc[frame["hospital"] == "hospital-2", "creatinine"] *= 88.4
+    frame.to_csv(file, index=False)
+    *_, instruction, command = invoke("data", "init", str(file), "--force").splitlines()
+    assert instruction.startswith("next:    correct what is wrong in the data, describe them again with --force")
+    assert command.strip().startswith("wardround run")
+
+
+def test_few_people_of_a_class_are_hidden_in_the_list_of_hospitals(tmp_path: Path) -> None:
+    simulate.generate(tmp_path / "data", hospitals=2, patients=40, seed=1)
+    file = tmp_path / "data" / "hospitals.csv"
+    (tmp_path / "data" / "table.yaml").unlink()
+    frame = pd.read_csv(file).drop_duplicates("patient")
+    frame["died"] = 0
+    frame.loc[frame.groupby("hospital").head(3).index, "died"] = 1
+    frame.to_csv(file, index=False)
+    invoke("data", "init", str(file))
+    lines = invoke("data", "describe", str(tmp_path / "data" / "hospitals-run.yaml")).splitlines()
+    assert f"  hospital-1: {(frame['hospital'] == 'hospital-1').sum()} patients; survived 37, died <5" in lines
+
+
+def test_scoring_or_evaluating_a_file_in_place_of_its_folder_is_named(table: Path) -> None:
+    for command in ("score", "evaluate"):
+        words = [command, "--run", str(table), "--data", str(table / "hospitals.csv")]
+        result = CliRunner().invoke(app, words)
+        assert "is a file: give the folder that holds it" in str(result.exception) + result.output
+
+
 def test_columns_are_not_named_for_recordings(hospitals: Path) -> None:
     result = CliRunner().invoke(app, ["data", "init", str(hospitals), "--outcome", "died"])
     assert result.exit_code != 0

@@ -41,6 +41,10 @@ def test_a_running_server_is_described(server: Path, tmp_path: Path, monkeypatch
     run.mkdir()
     RunFolder(run).events.write_text('{"event": "round", "seconds": 1.0}\n')
     record_run("77", "hearts", 3, run, {REGISTRY_VARIABLE: str(registry_path(server))})
+    canary = tmp_path / "canary"
+    canary.mkdir()
+    RunFolder(canary).canary.write_text("{}")
+    record_run("78", "canary", 3, canary, {REGISTRY_VARIABLE: str(registry_path(server))})  # no run: not listed
     with announce_service(server, ServiceInfo("127.0.0.1:8000", metrics="127.0.0.1:9100")):
         status = json.loads(output("server", "status", "--state", server, "--json"))
         text = output("server", "status", "--state", server)

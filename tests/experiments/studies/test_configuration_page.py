@@ -14,6 +14,16 @@ def test_the_configuration_page_is_what_the_program_says() -> None:
     )
 
 
+def test_keys_inside_keys_of_a_description_are_listed() -> None:
+    page = configuration_page.render_configuration_page()
+    _, _, after = page.partition("### `time` in `data.options` of `table`")
+    section = after.partition("\n### ")[0]
+    assert [key for key in ("column", "ahead_hours", "after", "carry") if f"| `{key}` |" in section] == [
+        "column", "ahead_hours", "after", "carry",
+    ]  # fmt: skip
+    assert "### `inputs` in `data.options` of `table`" in page
+
+
 def test_every_configuration_under_experiments_is_valid() -> None:
     from common import config
 

@@ -77,6 +77,15 @@ def test_csv_holds_every_figure_with_all_digits(make_run) -> None:
     assert (missing["value"], missing["low"], missing["high"], missing["examples"]) == ("", "", "", "0")
 
 
+def test_the_terminal_says_why_an_interval_is_missing(make_run) -> None:
+    report = build_report(make_run())
+    model = report.federated
+    assert "accuracy, " not in _printed(report)
+    bare = model.pooled.model_copy(update={"accuracy": Figure(value=model.pooled.accuracy.value)})
+    changed = report.model_copy(update={"models": (model.model_copy(update={"pooled": bare}),)})
+    assert "accuracy, all hospitals: no interval: " in _printed(changed)
+
+
 def test_csv_carries_the_notices_in_every_line(make_run) -> None:
     lines = _lines(build_report(make_run(synthetic=True)))
     assert {line["synthetic"] for line in lines} == {"yes"}

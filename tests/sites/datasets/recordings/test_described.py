@@ -198,6 +198,17 @@ def test_what_the_table_does_not_say_is_counted_or_named(labelled: Path, tmp_pat
         own.patients(labelled, described, tmp_path / "store")
 
 
+def test_a_missing_table_of_labels_is_named_with_who_names_it(labelled: Path, tmp_path: Path) -> None:
+    described, look = guess_description(labelled)
+    assert described.read.table is not None
+    (labelled / described.read.table.file).unlink()
+    with pytest.raises(DataError, match=r"no file labels.csv in .*the run's read.table names it"):
+        own.patients(labelled, described, tmp_path / "store")
+    (labelled / "recordings.yaml").write_text(render_description(described, look))
+    with pytest.raises(DataError, match=r"no file labels.csv in .*: read.table of recordings.yaml names it"):
+        own.patients(labelled, described, tmp_path / "store")
+
+
 def test_a_hospitals_own_description_holds(labelled: Path, tmp_path: Path) -> None:
     described, look = guess_description(labelled)
     with pytest.raises(ConfigError, match=r"no recordings.yaml: a run reads only"):
