@@ -216,4 +216,5 @@ def test_two_sample_tests_are_taken_where_the_data_are_the_same(
     assert [item["pairs"] for item in files] == [files[0]["pairs"]] * 3
     assert ["reused" in item for item in files] == [False, True, False]
     assert len(computed) == 2
-    assert "two-sample tests: taken from a run of" in notes[0]
+    assert "two-sample tests: they took 0 s; a run without them and Table 1: --set evaluation.domain_shift" in notes[0]
+    assert "two-sample tests: taken from a run of" in notes[1]
