@@ -152,9 +152,10 @@ class Supervisor:
                 process.terminate()
             if stopping and now - stopping > float(get_value(self.unit, "Service", "TimeoutStopSec", "90")):
                 process.kill()
-        time.sleep(0.5)  # what ends with its parent has ended by now
-        lines = (" ".join(each.cmdline()) for each in self.list_processes())
-        self.left += [line for line in lines if "nginx" not in line]  # its workers outlive a killed master
+        deadline = time.monotonic() + 20  # what ends with its parent has ended by then
+        while (lines := self.list_own_lines()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.left += lines
         self.write(left=self.left)
         while processes := self.list_processes():
             for each in processes:
@@ -162,6 +163,14 @@ class Supervisor:
                     each.kill()
             time.sleep(0.02)
         return process.returncode
+
+    def list_own_lines(self) -> list[str]:
+        """Return the command lines of the unit's processes, nginx's left out: its workers outlive a killed master."""
+        lines = []
+        for each in self.list_processes():
+            with suppress(psutil.Error):
+                lines.append(" ".join(each.cmdline()))
+        return [line for line in lines if "nginx" not in line]
 
     def list_processes(self) -> list[psutil.Process]:
         """Return the unit's processes that run; those that have ended are taken off the system's list."""
@@ -204,7 +213,7 @@ def start_unit(name: str, unit: Unit) -> None:
         [sys.executable, __file__, "supervise", name], stdin=subprocess.DEVNULL, start_new_session=True,
         stdout=(BASE / f"{name}.supervisor").open("ab"), stderr=subprocess.STDOUT,
     )  # fmt: skip
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while read_state(name).get("status") != "ready":
         if time.monotonic() > deadline or str(read_state(name).get("status")).startswith("ended"):
             sys.exit(f"Job for {name}.service failed: {(BASE / f'{name}.log').read_text()[-2000:]}")
