@@ -169,10 +169,10 @@ def _explain_cells(report: Report, metrics: Sequence[str]) -> list[str]:
     model = report.federated
     if model is None:
         return []
-    detailed = choose_detailed_hospitals(report)
+    kind, detailed = report.data.site_kind, choose_detailed_hospitals(report)
     evaluations = {site: item for site, item in model.sites.items() if site in detailed}
     where: dict[tuple[str, str], list[str]] = {}
-    for site, item in (evaluations | ({"all hospitals": model.pooled} if model.pooled else {})).items():
+    for site, item in (evaluations | ({f"all {kind}s": model.pooled} if model.pooled else {})).items():
         for metric in metrics:
             cell = make_cell(item, metric)
             if cell.reason and not cell.reason.startswith(NOT_KNOWN):

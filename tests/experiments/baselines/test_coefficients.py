@@ -97,4 +97,4 @@ def test_a_run_writes_its_coefficients_and_no_interval_where_none_may_be_given(t
     elsewhere = build_report(folder).coefficients
     assert [row.figure.value for row in elsewhere.rows] == [row.figure.value for row in found.rows]
     assert {row.figure.low for row in elsewhere.rows} == {None}
-    assert elsewhere.note.startswith("no interval: it would need products of all inputs from each hospital")
+    assert elsewhere.note.startswith("no interval: it would need products of all inputs from each site")
