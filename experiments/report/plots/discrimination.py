@@ -109,6 +109,7 @@ def _draw_panels(
     if not panels or pooled is None:
         return None
     several = len(panels) > 1
+    most = 28 if several else 46  # characters that fit above a panel
     with plot_style():
         if several:
             canvas, axes = create_tiles(len(panels), legend_rows=1)
@@ -116,7 +117,7 @@ def _draw_panels(
             canvas, axes = create_panel_grid(1, 1, width=SINGLE_WIDTH, row_height=ROW_HEIGHT)
         parts = []
         for (label, calibration), here in zip(panels, axes, strict=True):
-            here.set_title(label if len(label) <= 28 else f"{label[:27]}…", loc="left", fontsize=9)
+            here.set_title(label if len(label) <= most else f"{label[: most - 1]}…", loc="left", fontsize=9)
             here.tick_params(labelsize=8, labelleft=True)
             parts.append(f"{label}: {draw(here, calibration, pooled)}")
         if several:
