@@ -53,6 +53,16 @@ def build_bundle(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def _read_key(file: Path) -> bytes:
+    try:
+        key = load_ssh_public_key(file.read_bytes())
+    except (OSError, ValueError):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ConfigError(f"{file} is no public node key: it is made by 'wardround client keygen'")
+    return public_key_to_bytes(key)
+
+
 class Control:
     """Calls of one SuperLink's Control API.
 
@@ -71,14 +81,15 @@ class Control:
             ConfigError: the file holds no node key.
             EngineError: the server refuses it, as a key that it knows already.
         """
-        try:
-            key = load_ssh_public_key(public_key.read_bytes())
-        except (OSError, ValueError):
-            key = None
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise ConfigError(f"{public_key} is no public node key: it is made by 'wardround client keygen'")
-        request = RegisterNodeRequest(public_key=public_key_to_bytes(key), name=name)
+        request = RegisterNodeRequest(public_key=_read_key(public_key), name=name)
         return self._call("register a site", lambda client: client.RegisterNode(request)).node_id
+
+    def find_node(self, public_key: Path) -> int | None:
+        """Return the number of the node that is registered with a public key; None: there is none."""
+        key = _read_key(public_key)
+        answer = self._call("list the sites", lambda client: client.ListNodes(ListNodesRequest()))
+        admitted = [node for node in answer.nodes_info if node.public_key == key and not node.unregistered_at]
+        return admitted[0].node_id if admitted else None
 
     def unregister_node(self, node: int) -> None:
         """Refuse a node from now on."""

@@ -74,14 +74,36 @@ class Connection:
 
         The site's name may have any characters; Flower gets a `label` of a-z, 0-9 and - instead.
         """
+        from server.control import NoAnswer
+
         with hold_lock(self.state / "sites.lock", LOCK_SECONDS):
             known = self.sites()
             if site in known:
                 raise ConfigError(f"site {site} is registered already: unregister it first to give it another key")
             if not public_key.is_file():
                 raise ConfigError(f"cannot read {public_key}: name the .pub file that the site sent")
-            node = str(self.control.register_node(public_key, label))
+            try:
+                node = str(self.control.register_node(public_key, label))
+            except NoAnswer:
+                raise
+            except EngineError as refusal:
+                node = self._find_cut_off_registration(public_key, known, refusal)
             write_registry(self._registry, {**known, site: node})
+        return node
+
+    def _find_cut_off_registration(self, public_key: Path, known: dict[str, str], refusal: EngineError) -> str:
+        """Return the node of a key that the server knows and the registry does not, as after a power failure.
+
+        Raises:
+            ConfigError: the key is another site's.
+            EngineError: the server refused the key for another reason.
+        """
+        number = self.control.find_node(public_key)
+        if number is None:
+            raise refusal
+        node = str(number)
+        if other := next((name for name, own in known.items() if own == node), ""):
+            raise ConfigError(f"{public_key} is the key of site {other} already: each site makes a key of its own")
         return node
 
     def unregister(self, site: str) -> None:

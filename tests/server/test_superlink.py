@@ -11,7 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.proto.control_pb2 import ListNodesResponse
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from client.supernode import create_node_key
 from common.errors import ConfigError, EngineError
 from common.processes import (
     ProcessTree,
@@ -22,7 +27,9 @@ from common.processes import (
     to_toml,
     write_guarded_programs,
 )
+from server.control import Control
 from server.credentials import Credentials, create_credentials
+from server.site_registry import read_registry
 from server.superlink import Connection, SuperLink, format_app_settings
 
 NASTY = 'a "quote", a \\ and \n a line, \x7f, é, 😀, ${x} %s {y}'
@@ -122,6 +129,29 @@ def test_registering_needs_a_new_name_and_a_file(tmp_path: Path) -> None:
         connection.register("south", tmp_path / "south.pub")
     with pytest.raises(ConfigError, match="no site south; registered: north"):
         connection.unregister("south")
+
+
+def test_a_registration_that_was_cut_off_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_node_key(tmp_path / "node.key")
+    file = tmp_path / "node.key.pub"
+    key = public_key_to_bytes(load_ssh_public_key(file.read_bytes()))  # type: ignore[arg-type]
+    listed = ListNodesResponse(nodes_info=[NodeInfo(node_id=17, public_key=key), NodeInfo(node_id=3, public_key=b"x")])
+
+    def call(self: Control, what: str, send: object) -> ListNodesResponse:
+        if what == "list the sites":
+            return listed
+        raise EngineError("the server refused to register a site: Public key already in use.")
+
+    monkeypatch.setattr(Control, "_call", call)
+    connection = Connection("127.0.0.1:1", None, tmp_path)
+    assert connection.register("north", file) == "17"
+    assert read_registry(tmp_path / "sites.json") == {"north": "17"}
+    with pytest.raises(ConfigError, match="is the key of site north already: each site makes a key of its own"):
+        connection.register("south", file)
+    listed.nodes_info[0].unregistered_at = "2026-01-01T00:00:00+00:00"
+    (tmp_path / "sites.json").unlink()
+    with pytest.raises(EngineError, match=r"Public key already in use"):
+        connection.register("north", file)
 
 
 def test_an_unreachable_server_is_named(tmp_path: Path) -> None:
