@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,14 @@ from common.metrics.figures import Figure
 from common.metrics.resampling import COARSE_FACTOR
 from common.seeds import rng_for, seed_for
 from common.task import Task
+from experiments.baselines.classical import limit_threads
 from sites.comparison_columns import column_names, column_table
 
 ROWS = 8000
 """Largest number of rows drawn from a hospital."""
 FOLDS, TREES, BINS = 3, 60, 1024
+ONE_THREAD_ROWS = 4000
+"""Rows of a pair below which one thread grows the trees: more threads wait for each other most of the time."""
 Ints = npt.NDArray[np.int64]
 SampledRows = tuple[npt.NDArray[np.float32], Ints]
 """Columns `(rows, columns)` and the index of each row's person."""
@@ -84,9 +88,10 @@ def pair_auroc(one: SampledRows, other: SampledRows, seed: int, config: RunConfi
     y = np.repeat([0, 1], [len(one[0]), len(other[0])])
     person = np.concatenate([one[1], other[1] + one[1].max() + 1])
     odds = np.zeros(len(y))
-    for train, test in _folds(y, person, seed):
-        trees = HistGradientBoostingClassifier(max_iter=TREES, early_stopping=False, random_state=seed % 2**32)
-        odds[test] = trees.fit(x[train], y[train]).decision_function(x[test])
+    with limit_threads(1) if len(y) < ONE_THREAD_ROWS else nullcontext():
+        for train, test in _folds(y, person, seed):
+            trees = HistGradientBoostingClassifier(max_iter=TREES, early_stopping=False, random_state=seed % 2**32)
+            odds[test] = trees.fit(x[train], y[train]).decision_function(x[test])
     group = np.unique(person, return_inverse=True)[1]
     counts = count_predictions(np.stack([np.zeros_like(odds), odds], 1), y, group, int(group.max()) + 1, BINS)
     drawn = evaluation.resample_patients(

@@ -264,6 +264,11 @@ def _explain_missing_value(evaluation: Evaluation, metric: str, class_name: str 
         return "no examples of this class among these patients"
     if examples == evaluation.examples and registry.CLASS_METRICS[metric].judges == "ranking":
         return "all examples are of this class: there is no other class to compare with"
+    own = registry.METRICS[metric] if class_name is None else None
+    if own and own.class_metric and evaluation.classes:
+        name = list(evaluation.classes)[own.class_index]
+        if evaluation.classes[name].examples == 0:
+            return f"no examples of {name} among these patients"
     if examples is None and registry.METRICS[metric].judges == "ranking":
         return "all examples are of one class: there is no other class to compare with"
     return "cannot be computed from these patients"

@@ -6,6 +6,9 @@ from sites.datasets.recordings.description import FORMAT, Description
 from sites.datasets.recordings.guess import Look
 from sites.datasets.table.write import finding_titles, yaml_list, yaml_text
 
+MIN_PERSONS = 20
+"""Patients below which the run takes the last round, because validation would rest on none or one of a hospital."""
+
 
 def render_description(description: Description, look: Look) -> str:
     """Return the text of a description's file, with what was found in the folder as comments."""
@@ -116,6 +119,11 @@ def render_run(name: str, folder: str, description: Description, look: Look) -> 
         "  augment: 1.0" if description.examples == "beats" else "  augment: 0.5",
         "federation:",
         "  rounds: 10",
+        *(
+            ["  choose: last        # so few patients leave no or one patient of a hospital to choose the round by"]
+            if look.persons < MIN_PERSONS
+            else []
+        ),
         "evaluation:",
         f"  metric: {'auroc' if len(description.classes) == 2 else 'macro_f1'}",
     ]

@@ -118,6 +118,13 @@ def test_too_few_people_in_the_bins_is_a_reason_of_its_own() -> None:
     assert collect_ranking_notices([model])[-1].text.endswith(f"(Federated: a): {WHY_FEW}.")
 
 
+def test_a_sensitivity_without_the_event_says_that_there_was_none() -> None:
+    odds, truth, _ = draw()
+    item = build_evaluation(TASK, count(odds, truth * 0), None, 40, (40, 0))
+    assert make_cell(item, "sensitivity").reason == "no examples of event among these patients"
+    assert make_cell(item, "specificity").text != "n/a"
+
+
 def test_ties_are_not_stated_of_a_class_without_an_area() -> None:
     scores = count(*draw()[:2]).scores[:, :, :1] * 0 + 50  # all in one bin
     assert len(describe_ties(TASK.classes, scores)) == 2

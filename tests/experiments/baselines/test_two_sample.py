@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
 from common import config
 from experiments.baselines import two_sample_test
@@ -47,6 +48,30 @@ def test_people_who_differ_lie_beyond_it() -> None:
     assert figure is not None
     assert figure.value is not None
     assert figure.value > compute_null_range(20, 20)[1]
+
+
+@pytest.mark.parametrize(("people", "threads"), [(20, {1}), (220, {2})])
+def test_one_thread_grows_the_trees_of_few_rows(
+    people: int, threads: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more, they wait for each other: 20 s in place of 1 on a busy machine."""
+    counted = set()
+
+    class Trees:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def fit(self, x: np.ndarray, _: np.ndarray) -> Trees:
+            counted.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+            return self
+
+        def decision_function(self, x: np.ndarray) -> np.ndarray:
+            return x[:, 0]
+
+    monkeypatch.setattr(two_sample_test, "HistGradientBoostingClassifier", Trees)
+    with threadpool_limits(2):
+        pair_auroc(make_hospital(people, 10, 0, 1), make_hospital(people, 10, 0, 2), 1, RUN)
+    assert counted == threads
 
 
 def test_as_many_rows_of_each_hospital_and_all_people() -> None:

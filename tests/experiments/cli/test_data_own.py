@@ -79,6 +79,8 @@ def test_recordings_with_a_table_of_labels_are_described(hospitals: Path, tmp_pa
     rows = [f"{name},{'ill' if number % 2 else 'well'}" for number, name in enumerate(names)]
     (tmp_path / "labels.csv").write_text("\n".join(["recording,label", *rows]) + "\n")
     assert "from the table" in invoke("data", "init", str(tmp_path))
+    (run,) = tmp_path.glob("*-run.yaml")
+    assert "choose: last" in run.read_text()  # three patients: no round can be chosen by validation
 
 
 def test_a_measurement_is_no_outcome(tmp_path: Path) -> None:
