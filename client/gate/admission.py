@@ -166,6 +166,8 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     if isinstance(request, FinalTestRequest):
         test_limits = policy.max_tested_models_per_run, policy.max_tested_models_per_month
         register.ask(run, QUESTION_KINDS["test"], digest_question(request), *test_limits)
+        if request.method.pull is not None:  # the personal model is answered for too
+            register.ask(run, QUESTION_KINDS["test"], f"{digest_question(request)} personal", *test_limits)
     elif isinstance(request, LatentRequest):
         if not allows(policy, LATENT_SUMS):
             raise SiteError(f"policy: latent sums are this hospital's to allow (allowed_settings: {LATENT_SUMS})")

@@ -69,13 +69,16 @@ def test_a_run_does_not_change_its_strategy_or_scaling(tmp_path: Path) -> None:
 
 
 def test_every_kept_state_is_a_question(tmp_path: Path) -> None:
-    """A personal model, or layers that stay here, were tested as often as there are rounds, and counted once."""
-    context, weights = hospital(tmp_path, max_tested_models_per_run=2), first_weights()
+    """A personal model, or layers that stay here, were tested as often as there are rounds, and counted once.
+
+    Where there is a personal model two models are tested with each question: it and the federated one.
+    """
+    context, weights = hospital(tmp_path, max_tested_models_per_run=4), first_weights()
     keep_update(open_register(context), RUN, weights, weights)
     request = FinalTestRequest(tiny.run_config(), 1, weights, method=Method(pull=1.0), run_id=RUN)
     for state in (1, 2, 1, 2):
         check(context, replace(request, state_round=state))
-    with pytest.raises(SiteError, match="a test for at most 2 models"):
+    with pytest.raises(SiteError, match="a test for at most 4 models"):
         check(context, replace(request, state_round=3))
 
 
