@@ -35,7 +35,8 @@ MOST_ROWS = 12
 FACTORS = tuple(
     (re.compile(f"(?:log )?(?:{words})"), factors)
     for words, factors in (
-        ("[dms]bp|map|mean ?bp|diastolic.*|systolic.*|trestbps|etco2|pa?co2|pa?o2", (0.1333, 0.1)),
+        ("[dms]bp|map|mean ?bp|(?:dia|sy)stolic(?: ?bp| (?:blood )?pressure)?|trestbps", (0.1333, 0.1)),
+        ("etco2|pa?co2|pa?o2", (0.1333, 0.1)),
         ("hr|heart ?rate|pulse|thalach|resp|respiratory ?rate|a[ls]t|al[kp]alinephos|alp|ck", (1 / 60,)),
         ("fio2|o2sat|spo2|sao2|hct|h(?:a?e)matocrit|lymph|neut|bnd|methb", (0.01, 100.0)),
         ("bun|urea ?nitrogen", (0.357, 2.14)),
@@ -50,7 +51,7 @@ FACTORS = tuple(
         ("phos|phosphate", (0.323,)),
         ("k|potassium", (3.91,)),
         ("na|sodium", (2.299,)),
-        ("tnt|troponin.*", (1000.0, 0.001)),
+        ("tnt|tni|troponin(?:[ _]?[it])?", (1000.0, 0.001)),
         ("hgb|hb|h(?:a?e)moglobin", (0.6206, 10.0)),
         ("mchc", (0.6206, 10.0)),
         ("mch", (0.06206,)),
@@ -76,10 +77,10 @@ def find_factors(column: str) -> tuple[float, ...]:
     return next((factors for words, factors in FACTORS if words.fullmatch(column.lower())), ())
 
 
-ORDERED = (
-    ("map", "sbp"), ("dbp", "sbp"), ("bilirubin_direct", "bilirubin_total"), ("bili_dir", "bili"), ("hgb", "hct"),
-)  # fmt: skip
-"""Pairs of columns, in small letters, whose first is never the larger one in most rows of a person."""
+ORDERED = (("map", "sbp"), ("dbp", "sbp"), ("hgb", "hct"))
+"""Pairs of columns, in small letters, whose first is never FAR_LARGER than the second in most rows of a person."""
+FAR_LARGER = 1.5
+"""As a factor: of values that were carried forward from different hours the first may be somewhat larger."""
 MIN_ROWS = 5
 """Fewest rows of a person in which a pair is compared."""
 
@@ -124,12 +125,12 @@ def spread_columns(cohort: Cohort) -> Iterator[tuple[str, npt.NDArray[np.int64],
 
 
 def _count_reversed(owner: npt.NDArray[np.int64], low: npt.NDArray[np.floating], high: npt.NDArray[np.floating]) -> int:
-    """Return how many people have the larger value in the first column in most of their rows, of MIN_ROWS or more."""
+    """Return how many people have a far larger value in the first column in most of their rows, of MIN_ROWS or more."""
     known = ~np.isnan(low) & ~np.isnan(high)
     if not known.any():
         return 0
     rows = np.bincount(owner[known])
-    reversed_rows = np.bincount(owner[known], low[known] > high[known], minlength=len(rows))
+    reversed_rows = np.bincount(owner[known], low[known] > FAR_LARGER * high[known], minlength=len(rows))
     return int(((rows >= MIN_ROWS) & (reversed_rows > rows / 2)).sum())
 
 
@@ -137,9 +138,9 @@ def describe_reversed(low: str, high: str) -> str:
     """Return the words under which people of whom two columns are the wrong way round are counted.
 
     >>> describe_reversed("MAP", "SBP")
-    'people whose MAP is mostly larger than SBP: another unit, or turned round? (not left out)'
+    'people whose MAP is mostly far larger than SBP: another unit, or turned round? (not left out)'
     """
-    return f"people whose {low} is mostly larger than {high}: another unit, or turned round? (not left out)"
+    return f"people whose {low} is mostly far larger than {high}: another unit, or turned round? (not left out)"
 
 
 def describe_unit_of_people(column: str) -> str:

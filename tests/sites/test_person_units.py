@@ -113,5 +113,23 @@ def test_a_person_whose_mean_pressure_is_above_the_systolic_one_is_counted() -> 
     assert notes() == {}
     systolic[4, 0] = 20  # one odd row is none
     assert notes() == {}
-    systolic[4] *= 0.1333  # kPa, within the range of cells for half of them
+    systolic[4] *= 0.1333  # kPa, within the range of cells
     assert notes() == {describe_reversed("MAP", "SBP"): 1}
+
+
+def test_a_pressure_that_is_somewhat_larger_and_derived_columns_are_not_counted() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(100, 5, (30, 6, 2)).reshape(-1, 2).astype(np.float32)
+    values[:, 1] = values[:, 0] * 1.1  # the mean pressure of another hour
+    task = Task("t", "multiclass", ("no", "yes"), ("n", "y"), 0, 0, 0.0, ("SBP", "MAP"), (), units=True, missing=True)
+    n, names = len(values), tuple(f"p{i}" for i in range(30))
+    owner = np.repeat(np.arange(30), 6)
+    cohort = Cohort(
+        task, np.zeros((n, 0, 0), np.float32), values, np.zeros(n, np.int64), owner, names, names,
+        np.full(n, -1, np.int8),
+    )  # fmt: skip
+    assert count_units_of_people(cohort) == {}
+    for name in ("TroponinI recency", "SBP 6 h mean", "systolic trend"):
+        assert find_factors(name) == ()
+    for name in ("TroponinI", "troponin", "systolic", "Diastolic blood pressure"):
+        assert find_factors(name)
