@@ -148,7 +148,7 @@ def bench_gate(
 def bench_monitor(
     run: Annotated[Path, typer.Argument(help="A run's folder; its model scores.")],
     part: Annotated[
-        str, typer.Option(help="peaks, noise, alarms, load, saturation, outage, sepsis, edge, or anomaly.")
+        str, typer.Option(help="peaks, noise, alarms, load, time, saturation, outage, sepsis, edge, or anomaly.")
     ] = "load",
     folder: Annotated[Path, typer.Option(help="MIT-BIH records.")] = Path("data/mitdb"),
     patients: Annotated[
@@ -168,28 +168,24 @@ def bench_monitor(
     factor: Annotated[float, typer.Option(min=1, help="saturation: multiple of the devices' speed.")] = 10.0,
 ) -> None:
     """Measure the monitor: R peaks, noise and alarms on MIT-BIH, a load of patients, sepsis, or exported models."""
+    from importlib import import_module
+
     from common.errors import UsageError
-    from experiments.bench import (
-        monitor_alarms,
-        monitor_anomaly,
-        monitor_beats,
-        monitor_edge,
-        monitor_load,
-        monitor_outage,
-        monitor_saturation,
-        monitor_sepsis,
-    )
+
+    def module(name: str) -> Any:  # only what is measured is loaded: memory is one of the figures
+        return import_module(f"experiments.bench.monitor_{name}")
 
     measure: dict[str, Callable[[], dict[str, Any]]] = {
-        "peaks": lambda: monitor_beats.measure_peaks(folder),
-        "noise": lambda: monitor_beats.measure_noise(folder, NOISY, (24.0, 12.0, 6.0, 0.0), seconds),
-        "alarms": lambda: monitor_alarms.measure_alarms([run, *(also or [])], folder),
-        "load": lambda: monitor_load.measure_load(run, patients, seconds, workers),
-        "saturation": lambda: monitor_saturation.measure_saturation(run, patients, factor, seconds, workers),
-        "anomaly": lambda: monitor_anomaly.measure_anomaly(run, also or [], folder),
-        "edge": lambda: monitor_edge.measure_edge(run, folder),
-        "outage": lambda: monitor_outage.measure_outage(run, patients, seconds, workers),
-        "sepsis": lambda: monitor_sepsis.measure_sepsis(run, patients),
+        "peaks": lambda: module("beats").measure_peaks(folder),
+        "noise": lambda: module("beats").measure_noise(folder, NOISY, (24.0, 12.0, 6.0, 0.0), seconds),
+        "alarms": lambda: module("alarms").measure_alarms([run, *(also or [])], folder),
+        "load": lambda: module("load").measure_load(run, patients, seconds, workers),
+        "saturation": lambda: module("saturation").measure_saturation(run, patients, factor, seconds, workers),
+        "time": lambda: module("time").measure_time(run, patients, seconds),
+        "anomaly": lambda: module("anomaly").measure_anomaly(run, also or [], folder),
+        "edge": lambda: module("edge").measure_edge(run, folder),
+        "outage": lambda: module("outage").measure_outage(run, patients, seconds, workers),
+        "sepsis": lambda: module("sepsis").measure_sepsis(run, patients),
     }
     if part not in measure:
         raise UsageError(f"bench monitor: no part {part!r}: choose one of {', '.join(measure)}")

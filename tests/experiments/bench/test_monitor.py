@@ -11,6 +11,7 @@ from experiments.bench.monitor_alarms import count_alarms
 from experiments.bench.monitor_beats import Matches, list_runs, outside
 from experiments.bench.monitor_load import Usage, describe_machine, generate_signal, measure_load
 from experiments.bench.monitor_saturation import measure_saturation
+from experiments.bench.monitor_time import measure_time
 from experiments.monitor.decisions import Limits
 from sites.ecg.recordings import Recording
 from sites.ecg.streaming.r_peaks import detect_streaming
@@ -82,3 +83,15 @@ def test_past_saturation_every_sample_is_counted(tmp_path: Path, monkeypatch: py
     assert figures["not_accounted_for"] == 0
     assert figures["arrived"] > 2 * 250 * 10
     assert figures["recovered_after_s"] < 60
+
+
+def test_processor_time_is_counted_for_every_beat_of_the_signal(tmp_path: Path) -> None:
+    options = {"leads": 1, "shape": 1, "causal": True}
+    run = make_run_folder(tmp_path / "run", {"data": {"dataset": "mitdb", "options": options}})
+    for figures in measure_time(run, patients=2, seconds=30).values():
+        expected = sum(len(detect_streaming(generate_signal(45, patient)[3750:, 0], 250.0)) for patient in (0, 1))
+        assert abs(figures["beats"] - expected) <= 6
+        assert 0 < figures["ms_a_beat_inputs_and_model"] < figures["ms_a_beat"]
+        assert figures["patients_a_core"] == pytest.approx(
+            2 * 30 / (figures["beats"] * figures["ms_a_beat"] / 1000), rel=0.05
+        )
