@@ -17,7 +17,7 @@ from experiments.report.document.report import Report
 from experiments.report.pages.sections import HOSPITAL_TEMPLATES, draw_plots, list_plots, list_sections
 from experiments.report.pages.terms import explain_terms
 from experiments.report.plots.drawing import Plot
-from experiments.report.text import decision, findings, formatting, key_facts, table_one
+from experiments.report.text import decision, findings, formatting, key_facts, privacy, table_one
 from experiments.report.text.many_hospitals import choose_detailed_hospitals, describe_detailed_hospitals
 from experiments.report.text.site_words import name_sites
 
@@ -95,6 +95,7 @@ def build_page_context(report: Report, title: str) -> dict[str, Any]:
         "site_kind": report.data.site_kind,
         "name_sites": name_sites,
         "formatting": formatting,
+        "privacy_words": privacy,
         "percent": format_percent,
         "metric_title": formatting.metric_title(report.metric),
         "tags": [(level, tag) for level, tag in formatting.NOTICE_TAGS.items() if report.has(level)],

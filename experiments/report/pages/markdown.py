@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from common.metrics.figures import FEW_PATIENTS, Evaluation
 from experiments.report.document.report import Report
 from experiments.report.plots.drawing import Plot
-from experiments.report.text import decision, findings, formatting, key_facts
+from experiments.report.text import decision, findings, formatting, key_facts, privacy
 from experiments.report.text.before_use import list_steps
 from experiments.report.text.site_words import name_sites
 
@@ -58,6 +58,7 @@ def render_markdown(template: str, report: Report, **variables: Any) -> str:
             name_sites=name_sites,
             federated=report.federated,
             formatting=formatting,
+            privacy_words=privacy,
             findings=findings,
             metrics=metrics,
             metric_titles=[formatting.capitalise(formatting.metric_title(metric)) for metric in metrics],
