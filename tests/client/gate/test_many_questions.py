@@ -51,7 +51,7 @@ def test_later_answers_have_larger_errors_and_the_report_says_so(tmp_path: Path)
     config = make_config(**PLAIN, model=NETWORK, evaluation=evaluation)
     errors = {}
     for precise in (1, 40):
-        context = make_hospital(tmp_path / str(precise), patients=300, precise_questions=precise)
+        context = make_hospital(tmp_path / str(precise), patients=300, precise_questions=precise, replaced_values=0.0)
         scaling, site = ask_scaling(context), load_site(context, config)
         weights = train_first(context, config, scaling, RUN)
         truth = np.bincount(site.validation.y, minlength=2)
