@@ -27,7 +27,7 @@ from experiments.monitor.worker import NewModel
 
 BEFORE_SECONDS, AFTER_SECONDS, FLUSH_SECONDS = 15.0, 15.0, 120.0
 """Seconds of load before and after the outage, and how long writing may take afterwards."""
-CONFIG = """
+INFLUX_CONFIG = """
 reporting-disabled = true
 bind-address = "127.0.0.1:{rpc}"
 [meta]
@@ -96,7 +96,7 @@ class InfluxServer:
             port, rpc = first.getsockname()[1], second.getsockname()[1]
         folder.mkdir()
         self._arguments = [program, "-config", str(folder / "influxdb.conf")]
-        (folder / "influxdb.conf").write_text(CONFIG.format(folder=folder, port=port, rpc=rpc))
+        (folder / "influxdb.conf").write_text(INFLUX_CONFIG.format(folder=folder, port=port, rpc=rpc))
         self._log, self.url = folder / "log", f"http://127.0.0.1:{port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()

@@ -22,13 +22,12 @@ from common.errors import ConfigError, DataError
 from common.files import write_bytes, write_json
 from common.run_folder import RunFolder
 from common.trees import grows_trees
-from experiments.monitor.beat_model import BeatModel, Floats, build_inputs
+from experiments.monitor.beat_model import BeatModel, Floats
 from experiments.monitor.edge import ABOUT, INPUTS, SCHEMA, WEIGHTS, describe_form, open_edge_model
+from experiments.monitor.recorded_beats import read_recorded_beats
 from experiments.monitor.scoring import describe_run, open_run_model
 from experiments.onnx_file import export_onnx
 from sites.ecg.recordings import Recording
-from sites.ecg.streaming.filtering import hold_gaps
-from sites.ecg.streaming.whole import cut_causal_beats, detect_beats
 
 CALIBRATION_BEATS, CALIBRATION_BATCH = 4096, 256
 """Beats that 8-bit ranges are chosen on, spread evenly over the recordings, and how many are computed together."""
@@ -107,18 +106,11 @@ def sample_inputs(model: BeatModel, recordings: Sequence[Recording]) -> tuple[Fl
     signals: list[Floats] = []
     columns: list[Floats] = []
     for recording in recordings:
-        chosen = model.choose_leads(recording.leads)
-        if len(chosen) < model.form.count:
-            continue
-        signal = hold_gaps(recording.signal[:, chosen])[0]
-        seconds = detect_beats(signal, recording.rate)
-        if len(seconds) < MIN_BEATS:
-            continue
-        cut = cut_causal_beats(signal, recording.rate, seconds, model.form.shape)
-        x, features = build_inputs(cut, model.form, len(model.task.features))
-        step = max(1, len(x) * len(recordings) // CALIBRATION_BEATS)
-        signals.append(x[::step])
-        columns.append(features[::step])
+        beats = read_recorded_beats(model, recording, MIN_BEATS)
+        if beats is not None:
+            step = max(1, len(beats.x) * len(recordings) // CALIBRATION_BEATS)
+            signals.append(beats.x[::step])
+            columns.append(beats.columns[::step])
     if sum(len(part) for part in signals) < MIN_BEATS:
         raise DataError(f"--calibration: fewer than {MIN_BEATS} beats on leads of the model: name more recordings")
     return np.concatenate(signals).astype(np.float32), np.concatenate(columns).astype(np.float32)

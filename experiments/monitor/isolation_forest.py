@@ -20,10 +20,9 @@ from common.errors import DataError
 from common.files import write_arrays
 from common.sections.anomaly_baselines import AnomalyConfig
 from common.task import Task
-from experiments.monitor.beat_model import BeatModel, build_inputs
+from experiments.monitor.beat_model import BeatModel
+from experiments.monitor.recorded_beats import read_recorded_beats
 from sites.ecg.recordings import Recording
-from sites.ecg.streaming.filtering import hold_gaps
-from sites.ecg.streaming.whole import cut_causal_beats, detect_beats
 from sites.unlabelled.recordings import InputForm
 
 ARRAYS = ("median", "centre", "spread", "feature", "cut", "left", "right", "depth", "about")
@@ -96,18 +95,13 @@ def collect_normal_beats(model: BeatModel, recordings: Sequence[Recording]) -> l
     """
     out = []
     for recording in recordings:
-        chosen = model.choose_leads(recording.leads)
-        if len(chosen) < model.form.count:
+        beats = read_recorded_beats(model, recording, 3)
+        if beats is None:
             continue
-        signal = hold_gaps(recording.signal[:, chosen])[0]
-        seconds = detect_beats(signal, recording.rate)
-        if len(seconds) < 3:
-            continue
-        cut = cut_causal_beats(signal, recording.rate, seconds, model.form.shape)
-        columns = build_inputs(cut, model.form, len(model.task.features))[1]
+        columns = beats.columns
         normal = recording.sample[np.isin(recording.symbol, NORMAL)] / recording.rate
         if len(recording.sample):
-            columns = columns[find_near(seconds, normal)]
+            columns = columns[find_near(beats.seconds, normal)]
         step = max(1, len(columns) // BEATS_OF_A_PATIENT)
         if len(columns):
             out.append(np.asarray(columns[::step], dtype=np.float64))

@@ -17,26 +17,19 @@ import pytest
 pytest.importorskip("tornado")
 
 from common.errors import ConfigError
+from experiments.bench.monitor_outage import INFLUX_CONFIG
 from experiments.monitor import influx
 from experiments.monitor.influx import InfluxSettings, LineWriter, build_line, check_url
 from experiments.monitor.store import Store, StoredAlert
 from tests.experiments.monitor.receivers import run_receiver
 
-CONFIG = """
-reporting-disabled = true
-bind-address = "127.0.0.1:{rpc}"
-[meta]
-  dir = "{folder}/meta"
-[data]
-  dir = "{folder}/data"
-  wal-dir = "{folder}/wal"
-  query-log-enabled = false
-[http]
-  bind-address = "127.0.0.1:{port}"
-  log-enabled = false
+CONFIG = (
+    INFLUX_CONFIG
+    + """
 [continuous_queries]
   run-interval = "1s"
 """
+)
 
 
 class Database:
