@@ -21,6 +21,7 @@ from client.site_context import SiteContext
 from common import detection
 from common.config import RunConfig
 from common.metrics.early_warning import Floats
+from common.percent import format_percent
 from sites.anomaly_task import to_anomaly_task
 from sites.cohort import Cohort
 
@@ -83,4 +84,4 @@ def describe_replaced(share: float) -> str:
     'what was chosen on validation patients rests on estimates: this hospital replaced 15% of their outcomes'
     """
     chosen = "what was chosen on validation patients rests on estimates"
-    return f"{chosen}: this hospital replaced {100 * share:.3g}% of their outcomes"
+    return f"{chosen}: this hospital replaced {format_percent(share)} of their outcomes"

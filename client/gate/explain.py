@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from client.gate.guarded_settings import GUARDED_SETTINGS, UNMEASURED, allows
 from client.gate.limit_words import describe_counts, describe_unit_limits
 from client.policy import ANY, SitePolicy
+from common.percent import format_percent
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ def _describe_replaced_outcomes(policy: SitePolicy) -> str:
     """Return that outcomes of validation patients are replaced; "" where they are not."""
     if policy.evaluation == "private" or not policy.replaced_values:
         return ""
-    share = f"{100 * policy.replaced_values:.3g} % of outcomes"
-    return f"; {share} are replaced once by this hospital and counts are corrected for it"
+    share = format_percent(policy.replaced_values)
+    return f"; {share} of outcomes are replaced once by this hospital and counts are corrected for it"
 
 
 def _describe_learning(policy: SitePolicy) -> str:

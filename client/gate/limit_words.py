@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from client.policy import SitePolicy
+from common.percent import format_percent
 
 
 def describe_unit_limits(policy: SitePolicy) -> str:
@@ -28,7 +29,7 @@ def _describe_records(policy: SitePolicy) -> str:
     if not noise and not share:
         return "; it learns from patients' records as they are"
     changes = [f"numbers have noise of {noise:g} standard deviations"] if noise else []
-    changes += [f"{100 * share:.3g} % of outcomes and categories are replaced"] if share else []
+    changes += [f"{format_percent(share)} of outcomes and categories are replaced"] if share else []
     return (
         f"; it learns from records that are changed once: {' and '.join(changes)}; no weights that are sent "
         "bring out more of a training patient than the changed record"

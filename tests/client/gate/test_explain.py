@@ -26,7 +26,7 @@ def test_a_hospital_that_trains_privately_still_fills_leaves_of_drawn_trees() ->
 
 def test_replaced_outcomes_of_validation_patients_are_named() -> None:
     (risk,) = [item for item in REPLY_RISKS if item.reply == "validate"]
-    assert "15 % of outcomes are replaced once" in risk.limits(SitePolicy())
+    assert "15% of outcomes are replaced once" in risk.limits(SitePolicy())
     assert "only the replaced ones" in risk.remains(SitePolicy())
     for policy in (SitePolicy(replaced_values=0.0), SitePolicy(evaluation="private")):
         assert "replaced" not in risk.limits(policy) + risk.remains(policy)
