@@ -100,8 +100,8 @@ class Register:
         """Return the size of an input's noise that this hospital uses, once and for all requests.
 
         Where other options of a data set give other patients, the deviation differs a little, and noise of another size
-        would be a second draw about the same value. Only a size that differs by more than a factor of 2, as in
-        another unit, takes the place of the first.
+        would be a second draw about the same value. A size that differs from all earlier ones by more than a factor of
+        2, as in another unit, is kept in addition.
 
         Args:
             dataset: the data set's name.
@@ -111,10 +111,12 @@ class Register:
         key = f"spread of {dataset}: {column}"
         with self.open() as connection:
             row = connection.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
-            known = float(row[0]) if row else 0.0
-            if known > 0 and 0.5 <= spread / known <= 2.0:
-                return known
-            connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, repr(spread)))
+            known = [float(value) for value in row[0].split()] if row else []
+            for earlier in known:
+                if 0.5 <= spread / earlier <= 2.0:
+                    return earlier
+            values = " ".join(repr(value) for value in [*known, spread])
+            connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (key, values))
         return spread
 
     def release(self, dataset: str, kind: str, groups: Sequence[Iterable[str]], floor: int, run: str) -> list[bool]:

@@ -66,6 +66,8 @@ def test_a_hospital_keeps_the_size_of_noise_over_requests_and_starts(tmp_path: P
     first = open_register(context).keep_spread("heart_disease", "feature age", 2.0)
     again = open_register(context).keep_spread("heart_disease", "feature age", 2.0 * 2**0.5)
     assert (first, again) == (2.0, 2.0)
+    assert open_register(context).keep_spread("heart_disease", "feature age", 2000.0) == 2000.0  # another unit
+    assert open_register(context).keep_spread("heart_disease", "feature age", 2.0 * 2**0.5) == 2.0
     assert open_register(context).keep_spread("heart_disease", "feature sex", 2.0 * 2**0.5) > 2.5
     ask_scaling(context)
     with open_register(context).open() as connection:
