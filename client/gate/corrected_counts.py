@@ -22,9 +22,11 @@ from common.metrics.counts import Counts
 from common.metrics.early_warning import Floats, Ints
 
 FITTING_STEPS = 50
-"""Steps of proportional fitting; most tables need fewer than 20."""
+"""Most steps of proportional fitting."""
 RISING_STEPS = 20
-"""Times that running sums with and without a class are made to rise in turn."""
+"""Most times that running sums with and without a class are made to rise in turn."""
+SETTLED = 0.01
+"""Change, in people, below which a table is not fitted further: it is rounded to whole people."""
 
 
 def mix_classes(classes: int, share: float) -> Floats:
@@ -105,7 +107,9 @@ def correct_table(observed: Ints, mixing: Floats, hidden: npt.NDArray[np.bool_] 
     for _ in range(FITTING_STEPS):
         fitted = _scale(fitted, rows, 1)
         fitted = _scale(fitted, columns, 0)
-    return _round_to_people(fitted, observed.sum(0))
+        if np.abs(fitted.sum(1) - rows).max() < SETTLED:
+            break
+    return _round_to_people(fitted[1:], observed.sum(0))
 
 
 def correct_histogram(observed: Ints, mixing: Floats) -> Ints:
@@ -120,10 +124,13 @@ def correct_histogram(observed: Ints, mixing: Floats) -> Ints:
     people = np.cumsum(columns).astype(np.float64)
     having = np.cumsum(np.linalg.solve(mixing.T, observed.astype(np.float64))[1])
     for _ in range(RISING_STEPS):
+        before = having
         having = isotonic_regression(np.clip(having, 0.0, people)).x
         having = people - isotonic_regression(people - having).x
+        if np.abs(having - before).max(initial=0.0) < SETTLED:
+            break
     with_class = np.diff(having, prepend=0.0)
-    return _round_to_people(np.stack([columns - with_class, with_class]), columns)
+    return _round_to_people(with_class[None], columns)
 
 
 def _without_event(histogram: Ints) -> Ints:
@@ -138,12 +145,12 @@ def _scale(table: Floats, sums: Floats, axis: int) -> Floats:
     return np.asarray(table * np.expand_dims(factor, axis))
 
 
-def _round_to_people(table: Floats, columns: Ints) -> Ints:
-    """Return a table in whole people with the given sums of columns.
+def _round_to_people(others: Floats, columns: Ints) -> Ints:
+    """Return a table in whole people from its rows but the first and the sums of its columns.
 
     Running sums are rounded, not single cells: many cells of a third of a person are together some people.
     """
-    sums = np.rint(np.cumsum(table[1:], axis=1)).astype(np.int64)
+    sums = np.rint(np.cumsum(others, axis=1)).astype(np.int64)
     whole = np.diff(sums, prepend=0, axis=1)
     first = columns - whole.sum(0)
     for column in np.flatnonzero(first < 0):

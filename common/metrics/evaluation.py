@@ -130,14 +130,16 @@ def build_evaluation(
         few: whether they are merged because too few people are in the bins.
     """
     many = task.kind == "multilabel"
-    present = (support := counts.class_totals(total.confusion, many)[2]) > 0
+    support = counts.class_totals(total.confusion, many)[2]
+    present = support > 0
     displayed = total if noise is None else round_to_people(total)
     examples, stated = int(count_examples(displayed, many)), counts.class_totals(displayed.confusion, many)[2]
     resamples = 0 if replicates is None or patients < 2 else len(replicates.confusion)
     sentences = list(notes)
     exact = noise is None  # noise in the outer bins is all that losses and calibration would show
-    wanted = curves and exact
-    computed = compute_figures(task, total, replicates, patients, operating, wanted, slow=exact, merged=merged)
+    computed = compute_figures(
+        task, total, replicates, patients, operating, curves and exact, slow=exact, merged=merged
+    )
     figures = with_event_figures(task, computed)
     close = np.zeros(len(task.classes), np.bool_) if merged is None else merged
     scored = (1,) if task.binary else range(len(task.classes))
@@ -183,7 +185,8 @@ def build_evaluation(
         )
         for i, name in enumerate(task.classes)
     }
-    if present.any() and (absent := [name for name, here in zip(task.classes, present, strict=True) if not here]):
+    absent = [name for name, here in zip(task.classes, present, strict=True) if not here]
+    if absent and present.any():
         sentences.append(f"no examples of {', '.join(absent)}: macro figures are over the other classes")
     rare = [
         f"{name} ({classes[name].patients})"
