@@ -25,7 +25,7 @@ FITTING_STEPS = 50
 """Most steps of proportional fitting."""
 RISING_STEPS = 20
 """Most times that running sums with and without a class are made to rise in turn."""
-SETTLED = 0.01
+FIT_TOLERANCE = 0.01
 """Change, in people, below which a table is not fitted further: it is rounded to whole people."""
 
 
@@ -107,7 +107,7 @@ def correct_table(observed: Ints, mixing: Floats, hidden: npt.NDArray[np.bool_] 
     for _ in range(FITTING_STEPS):
         fitted = _scale(fitted, rows, 1)
         fitted = _scale(fitted, columns, 0)
-        if np.abs(fitted.sum(1) - rows).max() < SETTLED:
+        if np.abs(fitted.sum(1) - rows).max() < FIT_TOLERANCE:
             break
     return _round_to_people(fitted[1:], observed.sum(0))
 
@@ -127,7 +127,7 @@ def correct_histogram(observed: Ints, mixing: Floats) -> Ints:
         before = having
         having = isotonic_regression(np.clip(having, 0.0, people)).x
         having = people - isotonic_regression(people - having).x
-        if np.abs(having - before).max(initial=0.0) < SETTLED:
+        if np.abs(having - before).max(initial=0.0) < FIT_TOLERANCE:
             break
     with_class = np.diff(having, prepend=0.0)
     return _round_to_people(with_class[None], columns)
