@@ -103,8 +103,8 @@ class BaselinesConfig(Section):
     pooled: bool = Field(True, description="train a model on the data of all hospitals together")
     classical: tuple[Literal["logreg", "forest", "boosting", "lightgbm"], ...] = Field(
         (),
-        description="models of scikit-learn and LightGBM, trained locally and pooled as set above "
-        "(experiments/baselines/classical.py)",
+        description="models of scikit-learn and LightGBM, trained locally and pooled as set above; pooled if both are "
+        "false (experiments/baselines/classical.py)",
     )
     reuse: bool = Field(
         True,

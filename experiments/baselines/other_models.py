@@ -20,9 +20,14 @@ from experiments.baselines.evaluation import Baseline, evaluate_baseline, join_s
 def list_classical(
     config: RunConfig, out: Path, networks: Sequence[Baseline], sites: Sequence[Site]
 ) -> Iterator[tuple[Baseline, Callable[[], dict[str, Any]]]]:
-    """Yield scikit-learn's models, trained on the same patients as the networks, with the function that trains each."""
+    """Yield scikit-learn's models and LightGBM, with the function that trains each.
+
+    They are trained on the same patients as the networks; without networks, on those of all hospitals together.
+    """
     if not config.baselines.classical:
         return
+    members = [site for site in sites if site.name not in config.sites.external]
+    groups = networks or [Baseline("pooled", "pooled training", None, members)]
     task, table = sites[0].task, classical.cached_inputs()
     options = classical.ClassicalOptions.from_config(config, config.federation.workers or os.cpu_count() or 1)
 
@@ -33,10 +38,10 @@ def list_classical(
 
     for kind in config.baselines.classical:
         title = classical.TITLES[kind]
-        for network in networks:
-            trained = f"{network.site} alone" if network.site else "pooled"
-            name = f"{kind}:{network.site or 'pooled'}"
-            baseline = Baseline(name, f"{title[0].upper()}{title[1:]}, {trained}", network.site, network.members)
+        for group in groups:
+            trained = f"{group.site} alone" if group.site else "pooled"
+            name = f"{kind}:{group.site or 'pooled'}"
+            baseline = Baseline(name, f"{title[0].upper()}{title[1:]}, {trained}", group.site, group.members)
             yield baseline, partial(train, kind, baseline)
 
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 MAX_RESULTS = 20
 """Largest number of results that are kept; the oldest are removed."""
 MANIFEST = "manifest.json"
-OMITTING_OPTIONS = "--set baselines.local=false --set baselines.pooled=false"
+OMITTING_OPTIONS = "--set baselines.local=false --set baselines.pooled=false --set 'baselines.classical=[]'"
 """How a run does without networks to compare with, and the models that are trained as they are."""
 OMITTING_COMPARISON = "--set evaluation.domain_shift=false"
 """How a run does without comparing the inputs of its hospitals."""

@@ -164,8 +164,8 @@ def _run_baselines(config: RunConfig, folder: Path, count: int, watcher: Watcher
         from experiments.baselines.reuse import compare_or_reuse_pairs
 
         compare_or_reuse_pairs(config, folder, count, report_note)
-    today = config.baselines.today
-    if config.baselines.local or config.baselines.pooled or today.age_sex or today.scores:
+    wanted = config.baselines
+    if wanted.local or wanted.pooled or wanted.classical or wanted.today.age_sex or wanted.today.scores:
         from experiments.baselines.reuse import train_or_reuse_baselines
 
         def report_epoch(name: str, epoch: int, epochs: int) -> None:

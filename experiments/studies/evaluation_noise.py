@@ -195,7 +195,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/evaluation-noise"))
     wanted = parser.parse_args()
     epsilons = [float(each) for each in wanted.epsilons.split(",")]
-    plain = ["baselines.local=false", "baselines.pooled=false", "evaluation.domain_shift=false"]
+    plain = [
+        "baselines.local=false", "baselines.pooled=false", "baselines.classical=[]", "evaluation.domain_shift=false",
+    ]  # fmt: skip
     exact: dict[str, list[tuple[float, float]]] = {}
     differences: dict[tuple[str, float], list[tuple[float, float, float, float]]] = {}
     patients: dict[str, list[tuple[int, int]]] = {}

@@ -164,9 +164,8 @@ def test_an_interrupt_keeps_what_is_done(sites: list[Site], tmp_path: Path, monk
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("baseline")]
 
 
-def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[Site], tmp_path: Path) -> None:
-    config = tiny.run_config(federation__rounds=1, baselines__classical=["logreg"])
-    # tiny's signals are no beats: their features alone are the inputs of a table without channels
+def make_tables(sites: list[Site]) -> None:
+    """Change the signals of sites, which are no beats, to tables: their features alone are the inputs."""
     flat = replace(tiny.TASK, name="flat", channels=0, samples=0, channel_names=())
     for i, site in enumerate(sites):
         parts = {
@@ -174,6 +173,11 @@ def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[Sit
             for name in ("train", "validation", "test")
         }
         sites[i] = replace(site, task=flat, **parts)
+
+
+def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[Site], tmp_path: Path) -> None:
+    config = tiny.run_config(federation__rounds=1, baselines__classical=["logreg"])
+    make_tables(sites)
     config = config.model_copy(update={"model": config.model.model_copy(update={"name": "logreg", "options": {}})})
     assert networks.train_baselines(config, tmp_path, 3) == {}
     result = {item["name"]: item for item in read(tmp_path)["models"]}
@@ -189,6 +193,22 @@ def test_classical_models_train_on_raw_rows_and_are_tested_alike(sites: list[Sit
     for site in sites[:2]:
         right = (predict(site.test).argmax(1) == site.test.y).mean()
         assert result["logreg:pooled"]["test"]["all"][site.name]["accuracy"]["value"] == pytest.approx(right)
+
+
+def test_without_networks_classical_models_are_trained_on_all_rows(sites: list[Site], tmp_path: Path) -> None:
+    make_tables(sites)
+    result = []
+    for i, pooled in enumerate((True, False)):
+        out = tmp_path / str(i)
+        out.mkdir()
+        config = tiny.run_config(
+            federation__rounds=1, model__name="logreg", model__options={}, baselines__local=False,
+            baselines__pooled=pooled, baselines__classical=["logreg"],
+        )  # fmt: skip
+        assert networks.train_baselines(config, out, 3) == {}
+        result.append([item for item in read(out)["models"] if item["name"] != "pooled"])
+    assert [item["name"] for item in result[1]] == ["logreg:pooled"]
+    assert result[0] == result[1]
 
 
 def test_each_hospitals_own_scaling_is_no_models_scaling(sites: list[Site], tmp_path: Path) -> None:

@@ -152,6 +152,16 @@ def test_no_baselines_where_none_are_asked_for(run: RunConfig, tmp_path: Path, r
     assert not (folder / "baselines.json").exists()
 
 
+def test_classical_models_alone_are_baselines(
+    run: RunConfig, tmp_path: Path, reports: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "train_baselines", lambda *_: {"logreg:pooled": "loss"})
+    alone = run.model_copy(update={"baselines": BaselinesConfig(local=False, pooled=False, classical=("logreg",))})
+    heard = Heard()
+    launch.run_experiment(alone, tmp_path, heard)
+    assert heard.events[-1] == {"event": "baseline-failed", "model": "logreg:pooled", "error": "loss"}
+
+
 @pytest.mark.parametrize(
     ("section", "values", "kind", "why"),
     [
