@@ -131,6 +131,24 @@ def bench_federation(
     typer.echo(json.dumps(measured, indent=1) if as_json else render_federation_table(measured))
 
 
+@app.command("trees")
+def bench_trees(
+    config: Annotated[Path, typer.Argument(help="Configuration of boosting or a forest.")] = Path("sepsis_boosting"),
+    settings: Settings = None,
+    turns: Annotated[int, typer.Option(min=1, help="Measurements of each, in turn.")] = 3,
+    as_json: AsJson = False,
+    compare: Compare = None,
+) -> None:
+    """Compare the time to grow trees in a federation with that of LightGBM on pooled rows; count the messages."""
+    from common.config import load_config
+    from experiments.bench.trees import measure_trees, render_trees_table
+    from experiments.runs.experiment_files import find_experiment
+
+    before = _read_earlier(compare)
+    measured = measure_trees(load_config(find_experiment(config), settings or []), turns)
+    _print_measured(measured, render_trees_table, as_json=as_json, before=before)
+
+
 @app.command("gate")
 def bench_gate(
     people: Annotated[int, typer.Option(min=100, help="People of the SYNTHETIC hospital.")] = 1000,
