@@ -22,7 +22,7 @@ NO_RESAMPLES = "no interval: the counts that are compared share no resamples, or
 
 def list_compared_metrics(metric: str, binary: bool) -> list[str]:
     """Return the metrics that models and groups are compared by, the run's own first."""
-    more = ["auroc", "sensitivity", "specificity"] if binary else ["macro_f1", "macro_auroc", "accuracy"]
+    more = ["auroc", "sensitivity", "specificity", "utility"] if binary else ["macro_f1", "macro_auroc", "accuracy"]
     return list(dict.fromkeys([metric, *more, "brier"]))
 
 

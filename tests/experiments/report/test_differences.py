@@ -66,6 +66,29 @@ def test_differences_are_paired_where_there_are_draws_and_say_why_where_not(fold
     assert not any(name == "federated" for name, *_ in result)
 
 
+def test_models_of_an_early_warning_are_compared_by_utility(folder: Path) -> None:
+    """The utility is a metric of its own for such a task alone; its difference is paired as the others are."""
+    rng = np.random.default_rng(2)
+    drawn = {}
+    for name, value in (("federated", 0.42), ("pooled", 0.40)):
+        path = folder / ("federated.json" if name == "federated" else "baselines.json")
+        raw = json.loads(path.read_text())
+        one = raw if name == "federated" else raw["models"][0]
+        one["test"]["all"]["south"]["utility"] = {"value": value, "low": None, "high": None}
+        path.write_text(json.dumps(raw))
+        drawn[name] = rng.random(50).astype(np.float32)
+        samples = {("all", "south"): {"utility": drawn[name]}}
+        RunFolder(folder).resamples(name).write_bytes(paired_resamples.pack_resamples(samples))
+    models = build_report(folder).models
+    compared = differences.compare_models(models, "auroc", True, folder)
+    [item] = [item for item in compared if item.metric == "utility"]
+    assert (item.model, item.site) == ("pooled", "south")
+    assert item.figure.value == pytest.approx(0.02)
+    share = tail_probability(item.patients)
+    ends = np.quantile(drawn["federated"].astype(float) - drawn["pooled"].astype(float), [share, 1 - share])
+    assert [item.figure.low, item.figure.high] == pytest.approx(ends.tolist())
+
+
 def test_gaps_are_between_groups_of_enough_patients(folder: Path) -> None:
     report = build_report(folder)
     result = {(gap.site, gap.metric): gap for gap in report.model("federated").gaps}
