@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pydantic import ValidationError
@@ -77,7 +78,9 @@ def guess_description(
     time = guess_time(table, patient, outcome)
     reading = table.reading.model_copy(update={"hospital": hospital}) if hospital else table.reading
     if patient is None:
-        table.say("check", "", "no column names the patients: each row counts as a patient of its own")
+        named = _find_identifier(columns, (hospital, outcome))
+        hint = f"; if {named} does, name it: --patient {shlex.quote(named)}" if named else ""
+        table.say("check", "", f"no column names the patients: each row counts as a patient of its own{hint}")
     special = {patient, hospital, outcome, time.column if time else None}
     described = describe_outcome(table, outcome)
     inputs: list[Input] = []
@@ -100,6 +103,18 @@ def guess_description(
         raise DataError(
             f"{table.path}: no description of its columns is possible: {problem}: rename a column"
         ) from None
+
+
+def _find_identifier(columns: Mapping[str, Column], excluded: Sequence[str | None]) -> str | None:
+    """Return the first column of single words, in every row and mostly different, that may name the patients."""
+    for name, column in columns.items():
+        words = name not in excluded and not isinstance(column, NumberColumn) and column.present.all()
+        if words and column.different > max(MAX_VALUES, len(column.present) // 2):
+            values = column.values
+            plain = not any(" " in value or _DATE.fullmatch(value) for value in values)
+            if plain and np.isnan(parse_numbers(values, ",")).all() and np.isnan(parse_numbers(values, ".")).all():
+                return name
+    return None
 
 
 def _describe(

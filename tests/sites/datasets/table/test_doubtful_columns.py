@@ -74,3 +74,28 @@ def test_numbers_as_times_and_good_outcomes_are_asked_about(tmp_path: Path) -> N
     _, findings, _ = look(tmp_path, {"t.csv": text(content)}, outcome="alive")
     assert has(findings, "check time: its numbers are read as hours: are they minutes, days or seconds")
     assert has(findings, "check alive: by its name the event is the good outcome")
+
+
+def renamed(name: str, cells: list[str]) -> dict[str, str | bytes]:
+    table = columns()
+    table.pop("patient_id")
+    return {"t.csv": text({name: cells, **table})}
+
+
+def test_a_column_that_may_name_the_patients_is_named(tmp_path: Path) -> None:
+    keys = [f"F{100000 + i}" for i in range(N)]
+    plain = "no column names the patients: each row counts as a patient of its own"
+    described, findings, _ = look(tmp_path, renamed("ward key", keys))
+    assert described.patient is None
+    assert has(findings, f"{plain}; if ward key does, name it: --patient 'ward key'")
+    dates = [f"2024-01-{1 + i % 28:02d} 10:{i:02d}" for i in range(N)]
+    for cells in (dates, [f"note {i} of the ward" for i in range(N)], [*keys[:-1], ""]):  # no names, or with gaps
+        _, findings, _ = look(tmp_path, renamed("ward key", cells))
+        assert has(findings, plain)
+        assert not has(findings, "--patient")
+
+
+def test_a_german_case_number_is_the_patient(tmp_path: Path) -> None:
+    described, findings, _ = look(tmp_path, renamed("Fallnummer", [f"F{100000 + i}" for i in range(N)]))
+    assert described.patient == "Fallnummer"
+    assert has(findings, "check Fallnummer: taken as the patient: if a person may have several")
