@@ -21,10 +21,13 @@ from sites.datasets.meds.description import (
     input_name,
     matches,
 )
+from sites.datasets.meds.examples import build_examples
 from sites.datasets.meds.extract import LABEL_COLUMNS, NO_TIME, SPLIT_FILE, read_events, read_labels
 from sites.datasets.table.examine import Finding
 
 MAX_INPUTS = 100
+MAX_NAMES = 5
+"""Names of codes in one finding."""
 MIN_PEOPLE = 20
 """Fewest people of a code that becomes an input."""
 NUMERIC_SHARE = 0.5
@@ -106,7 +109,37 @@ def guess_description(
         raise DataError(f"{folder}: no code is recorded for {MIN_PEOPLE} people: too few to learn from")
     title = f"MEDS extract in {folder.resolve().name}"
     described = Description(title=title, read=read, index=index, outcome=target, birth=birth, sex=sex, inputs=inputs)
-    return described, codes
+    return described.model_copy(update={"inputs": _select_recorded(folder, described, codes)[:MAX_INPUTS]}), codes
+
+
+def _select_recorded(folder: Path, described: Description, codes: Codes) -> tuple[Input, ...]:
+    """Return the inputs that are recorded before the predictions of at least `read.min_people` people.
+
+    Codes such as of the discharge are common and never there in time. Where no example can be made all inputs stay.
+    """
+    try:
+        examples = build_examples(folder, described)
+    except DataError as error:
+        codes.say("check", str(error))
+        return described.inputs
+    recorded: list[Input] = []
+    late: list[Input] = []
+    column = len(described.feature_names) - sum(len(item.summaries) for item in described.inputs)
+    for item in described.inputs:
+        values = np.nan_to_num(examples.features[:, column : column + len(item.summaries)], nan=0.0)
+        if "count" not in item.summaries:
+            values = ~np.isnan(examples.features[:, column : column + len(item.summaries)])
+        people = len(np.unique(examples.subject[values.any(axis=1)]))
+        (recorded if people >= described.read.min_people else late).append(item)
+        column += len(item.summaries)
+    if not recorded:
+        codes.say("check", "no code is recorded in time for a prediction: correct index, window_hours and the inputs")
+        return described.inputs
+    if late:
+        few = f"fewer than {described.read.min_people} people have them before a prediction"
+        names = ", ".join(item.name for item in late[:MAX_NAMES]) + (" and others" if len(late) > MAX_NAMES else "")
+        codes.say("note", f"{len(late)} codes are no inputs, because {few}: {names}")
+    return tuple(recorded)
 
 
 def _count_codes(shards: list[Path]) -> Codes:
@@ -191,7 +224,7 @@ def _guess_sex(codes: Codes) -> Sex | None:
 
 
 def _choose_inputs(codes: Codes, used: tuple[str, ...]) -> tuple[Input, ...]:
-    """Return the codes that most people have, as inputs."""
+    """Return the codes that most people have as inputs, twice as many as there may be."""
     common = [
         (code, number)
         for code, number in sorted(codes.people.items(), key=lambda item: (-item[1], item[0]))
@@ -204,7 +237,7 @@ def _choose_inputs(codes: Codes, used: tuple[str, ...]) -> tuple[Input, ...]:
         )
     inputs = []
     names: set[str] = set()
-    for code, _ in common[:MAX_INPUTS]:
+    for code, _ in common[: 2 * MAX_INPUTS]:  # some may never be recorded in time
         name = input_name(code)
         while name in names:
             name = f"{name[:50]}~{len(names)}"

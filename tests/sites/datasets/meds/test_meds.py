@@ -199,6 +199,27 @@ def test_a_guessed_description_reads_back(extract: Path, tmp_path: Path) -> None
         guess_description(extract, outcome="STROKE")
 
 
+def test_only_codes_that_are_recorded_before_a_prediction_are_proposed(extract: Path) -> None:
+    guessed, codes = guess_description(extract)
+    assert codes.people[simulate.DISCHARGE] >= 20  # common, and always after the prediction
+    assert simulate.DISCHARGE not in {pattern for item in guessed.inputs for pattern in item.patterns}
+    people = read_plainly(extract).values()
+    for item in guessed.inputs:
+        alone = guessed.model_copy(update={"inputs": (item,)})
+        rows = [row for events in people if (row := loop_over_events(events, alone)) is not None]
+        assert sum(any(value > 0 for value in inputs[2:]) for _, inputs in rows) >= 5
+    (note,) = [each.text for each in codes.findings if "are no inputs" in each.text]
+    assert simulate.DISCHARGE in note
+
+
+def test_an_extract_without_an_example_is_described_with_all_its_codes(tmp_path: Path) -> None:
+    write_events(tmp_path, [(i, hour, code, None) for i in range(30)
+                            for hour, code in ((0.0, "ICU_ADMISSION"), (1.0, "MEDS_DEATH"), (2.0, "A"))])  # fmt: skip
+    guessed, codes = guess_description(tmp_path)
+    assert [item.name for item in guessed.inputs] == ["A"]
+    assert any("no example (30 examples whose outcome was already there" in each.text for each in codes.findings)
+
+
 def test_a_hospitals_own_description_holds(extract: Path, tmp_path: Path) -> None:
     options = load_description(extract / "meds.yaml")
     with pytest.raises(ConfigError, match=r"no meds.yaml: a run reads only the codes"):
