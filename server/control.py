@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.common.serde import fab_to_proto
@@ -54,9 +55,17 @@ def build_bundle(files: Mapping[str, bytes]) -> bytes:
 
 
 def _read_key(file: Path) -> bytes:
+    if not file.is_file():
+        raise ConfigError(f"no file {file}: name the public key that the hospital sent, such as north.pub")
+    content = file.read_bytes()
+    if b"PRIVATE KEY" in content:
+        raise ConfigError(
+            f"{file} is a private key, which never leaves its hospital: register its public half ({file.name}.pub), "
+            "or that of a new key if this one was sent"
+        )
     try:
-        key = load_ssh_public_key(file.read_bytes())
-    except (OSError, ValueError):
+        key = load_ssh_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise ConfigError(f"{file} is no public node key: it is made by 'wardround client keygen'")

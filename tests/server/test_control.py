@@ -27,9 +27,16 @@ def test_a_bundle_holds_its_files_and_their_checksums(tmp_path: Path) -> None:
 
 
 def test_what_is_no_key_is_refused_before_any_call(tmp_path: Path) -> None:
-    (tmp_path / "x.pub").write_text("ssh-rsa nonsense")
-    for name in ("x.pub", "absent.pub"):
-        with pytest.raises(ConfigError, match="is no public node key"):
+    create_node_key(tmp_path / "node.key")
+    (tmp_path / "rsa.pub").write_text("ssh-rsa nonsense")
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
+    for name, why in (
+        ("rsa.pub", "is no public node key"),
+        ("ca.pem", "is no public node key"),
+        ("absent.pub", "no file .*absent.pub: name the public key that the hospital sent"),
+        ("node.key", r"is a private key, which never leaves its hospital: register its public half \(node.key.pub\)"),
+    ):
+        with pytest.raises(ConfigError, match=why):
             Control("127.0.0.1:1", None).register_node(tmp_path / name, "north")
 
 
