@@ -37,6 +37,8 @@ REFUSAL_RETRY_SECONDS = 150.0
 """How long to retry with a refused key that was admitted before: another client's session may be ending."""
 LOST_SECONDS = 60.0
 """How long a session goes on asking while the server does not answer; then the node signs on anew."""
+SILENT_SECONDS = 5.0
+"""How long no answer passes for a moment of the network's, of which only the log has a line."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.15, 3.0
 """Seconds between two questions for work; each takes the server about 10 ms of a core."""
 PAUSE_SHARE = 0.15
@@ -62,6 +64,7 @@ class Node:
         self.worker = worker or WorkerProcess(settings.node_config, settings.state, self.log)
         self.number = 0
         self.beat: Callable[[], None] = lambda: None
+        self._say: Callable[[str], None] = lambda line: None
         self._session: FleetSession | None = None
         self._last_message = ""
         self._refusals: dict[int, str] = {}
@@ -79,6 +82,7 @@ class Node:
             EngineError: the first contact failed; later failures are retried.
         """
         s, connected, refused_since = self.settings, False, None
+        self._say = say
         s.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             while True:
@@ -133,17 +137,25 @@ class Node:
         """
         session = self._session
         assert session is not None
-        last_message, failing_since = time.monotonic(), 0.0
+        last_message, failing_since, waits = time.monotonic(), 0.0, False
         while True:
             self.beat()
             try:
                 delivery = session.pull()
-                failing_since = 0.0
+                if waits:
+                    self._say(f"{self.settings.site}: {self.settings.superlink} answers again")
+                failing_since, waits = 0.0, False
             except ServerUnavailable as error:
-                failing_since = failing_since or time.monotonic()
+                now = time.monotonic()
+                failing_since = failing_since or now
                 log.warning("%s", error)
-                if time.monotonic() - failing_since > LOST_SECONDS:
+                if now - failing_since > LOST_SECONDS:
                     raise
+                if now - failing_since >= SILENT_SECONDS and not waits:
+                    self._say(
+                        f"{self.settings.site}: {error}; waiting for it, and signing on anew after {LOST_SECONDS:.0f} s"
+                    )
+                    waits = True
                 delivery = None
             if delivery is not None:
                 self._answer(session, delivery)

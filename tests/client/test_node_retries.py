@@ -89,5 +89,21 @@ def test_a_long_failure_of_the_server_ends_the_session(monkeypatch: pytest.Monke
     monkeypatch.setattr(node.time, "monotonic", lambda: float(next(clock)))
     session = Session([ServerUnavailable("no answer")] * 40)
     _, said = run_node(monkeypatch, settings, session, Worker())
-    assert said[1] == "no answer; trying again in 10 s"
+    assert said[1:3] == [
+        "north: no answer; waiting for it, and signing on anew after 60 s",
+        "no answer; trying again in 10 s",
+    ]
     assert len(session.opened) > 1
+
+
+def test_a_node_says_once_that_its_server_is_away_and_that_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, settings: NodeSettings
+) -> None:
+    clock = iter(range(0, 10_000, 2))
+    monkeypatch.setattr(node.time, "monotonic", lambda: float(next(clock)))
+    pulls = [None, ServerUnavailable("away"), None, *[ServerUnavailable("away")] * 6, None]
+    _, said = run_node(monkeypatch, settings, Session(pulls), Worker())
+    assert said[1:] == [
+        "north: away; waiting for it, and signing on anew after 60 s",
+        "north: host.example.org:443 answers again",
+    ]
