@@ -30,6 +30,9 @@ from server.initial_model import build_initial_model
 from server.phases.handshake import SETTLE_SECONDS, find_name_fault
 from server.run import ReadNames
 
+ABSENT_SECONDS = 30.0
+"""How long a canary waits for sites that are not connected: a client that runs asks at least every 10 s."""
+
 
 def is_canary(out: Path) -> bool:
     """Return whether a run folder was made for a canary: it then holds an empty answer."""
@@ -114,22 +117,24 @@ def ask_sites(grid: Grid, config: RunConfig, listen: Listener, read_names: ReadN
 def wait_for_nodes(
     grid: Grid, config: RunConfig, listen: Listener, read_names: ReadNames
 ) -> tuple[list[int], dict[str, str]]:
-    """Return the nodes that are there, after waiting for all that are known, and why known sites are missing."""
-    limit, start = config.federation.connect_timeout, time.monotonic()
+    """Return the nodes that are there, after waiting for all that are known, and why known sites are missing.
+
+    Nothing is waited for where the server has registered sites and a wanted one is not among them.
+    """
+    limit, start = min(config.federation.connect_timeout, ABSENT_SECONDS), time.monotonic()
     fixed = bool(getattr(grid, "fixed_nodes", False))
     next_report, count, changed = start, -1, start
     while True:
         online, registered = sorted(grid.get_node_ids()), read_names() or {}
         wanted = set(config.federation.expect)
         known = {node: name for node, name in registered.items() if not wanted or name in wanted}
-        absent = {name for node, name in known.items() if node not in online} | (
-            wanted - set(registered.values()) if registered else set()
-        )
+        absent = {name for node, name in known.items() if node not in online}
+        unregistered = wanted - set(registered.values()) if registered else set()
         now = time.monotonic()
         if len(online) != count:
             count, changed = len(online), now
         need = len(wanted) if not registered else len(known)
-        enough = len(online) >= max(need, config.federation.min_sites, 1) and not absent
+        enough = len(online) >= max(need, 1 if unregistered else config.federation.min_sites, 1) and not absent
         if (enough and (fixed or need or now - changed >= SETTLE_SECONDS)) or fixed or now - start > limit:
             break
         if now >= next_report:
@@ -137,7 +142,9 @@ def wait_for_nodes(
             gone = tuple(sorted(absent))
             listen(WaitingEvent(len(online), 0, max(need, 1), (), gone, round(now - start), round(limit)))
         time.sleep(min(0.5, limit / 4))
-    return online, dict.fromkeys(sorted(absent), f"did not connect within {limit:g} s")
+    reasons = dict.fromkeys(absent, f"did not connect within {limit:g} s")
+    reasons |= {name: f"is not registered: wardround server register {name} {name}.pub" for name in unregistered}
+    return online, dict(sorted(reasons.items()))
 
 
 def find_problems(config: RunConfig, tasks: Mapping[str, Task]) -> list[str]:

@@ -27,6 +27,7 @@ from common.run_folder import RunFolder
 from common.task import Task
 from server import app
 from server.canary import ask_sites, run_canary
+from server.events import WaitingEvent
 from tests import tiny
 from tests.wire import Answer, FakeGrid, Script, change_report, site_script
 
@@ -229,6 +230,25 @@ def test_sites_that_are_registered_are_waited_for_and_named(sites: dict[str, Sit
     grid.offline = set()
     again = ask_sites(grid, config, lambda event: None, lambda: {1: "north", 2: "west"})
     assert again["missing"] == {"west": "it calls itself south, but its key is registered for west"}
+
+
+def test_a_site_that_is_not_registered_is_not_waited_for(sites: dict[str, Site]) -> None:
+    grid = FakeGrid([site_script(sites["north"])])
+    grid.fixed_nodes = False
+    events: list[Any] = []
+    config = tiny.run_config(federation__connect_timeout=120.0, federation__expect=["north", "west"])
+    answer = ask_sites(grid, config, events.append, lambda: {1: "north"})
+    assert answer["missing"] == {"west": "is not registered: wardround server register west west.pub"}
+    assert [event for event in events if isinstance(event, WaitingEvent) and event.seconds] == []
+
+
+def test_a_site_that_is_away_is_waited_for_half_a_minute(sites: dict[str, Site], waiting_clock: Any) -> None:
+    grid = FakeGrid([site_script(sites["north"])])
+    grid.fixed_nodes = False
+    config, start = tiny.run_config(federation__connect_timeout=120.0), waiting_clock.monotonic()
+    answer = ask_sites(grid, config, lambda event: None, lambda: {1: "north", 2: "south"})
+    assert answer["missing"] == {"south": "did not connect within 30 s"}
+    assert 30 <= waiting_clock.monotonic() - start < 40
 
 
 def test_a_folder_that_is_made_for_a_canary_gets_one(sites: dict[str, Site], tmp_path: Path) -> None:
