@@ -139,6 +139,7 @@ def client_keygen(
     from client.supernode import create_node_key
 
     typer.echo(create_node_key(key.resolve()))
+    typer.echo(f"written: {key} (stays here) and {key}.pub (the key above: send it to the coordinator)", err=True)
 
 
 @client_app.callback(invoke_without_command=True)

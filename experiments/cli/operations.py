@@ -68,7 +68,7 @@ def server_status_command(state: ServerState = Path(".wardround/server"), as_jso
         "certificate_days": round(days_left(read_certificates(credentials.certificate)[0]), 1),
         "authority_days": round(days_left(read_certificates(credentials.ca)[0]), 1),
         "sites": sites,
-        "runs": [_describe_run(start) for start in read_runs(state)[-MAX_RUNS:]],
+        "runs": _describe_runs(read_runs(state))[-MAX_RUNS:],
     }
     if as_json:
         typer.echo(json.dumps(status, indent=1))
@@ -125,6 +125,21 @@ def _read_log(log: Any) -> list[str]:
     return [f"{entry.time[:19].replace('T', ' ')} UTC: {entry.describe()}" for entry in log.read()]
 
 
+def _describe_runs(starts: list[RunStart]) -> list[dict[str, Any]]:
+    """Return what became of each start; a start after which its run was resumed only states by which start."""
+    last = {start.folder: start.run for start in starts}
+    return [
+        _describe_run(start) if last[start.folder] == start.run else _describe_superseded(start, last[start.folder])
+        for start in starts
+    ]
+
+
+def _describe_superseded(start: RunStart, later: str) -> dict[str, Any]:
+    """Return what is known of a start whose run went on as another one: its folder states the other's progress."""
+    known = {"name": start.name, "run": start.run, "started": _to_time(start.time), "rounds": start.rounds}
+    return {**known, "status": "resumed", "round": None, "resumed_as": later, "folder": start.folder}
+
+
 def _describe_run(start: RunStart) -> dict[str, Any]:
     from experiments.monitoring.server_metrics import RunFollower
 
@@ -153,7 +168,10 @@ def _print_server(status: dict[str, Any]) -> None:
     for site, what in status["sites"].items():
         typer.echo(f"site {site}: {what}" if site else wrap_line(what, "sites: "))
     for run in status["runs"]:
-        text = f"{run['name']}: {run['status']}, round {run['round']} of {run['rounds']}, started {run['started']}"
+        progress = f"{run['status']}, round {run['round']} of {run['rounds']}"
+        if run["round"] is None:
+            progress = "broken off, and resumed by a later start"
+        text = f"{run['name']}: {progress}, started {run['started']}"
         typer.echo(wrap_line(f"{text}, {run['folder']}", "run "))
 
 

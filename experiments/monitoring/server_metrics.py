@@ -15,7 +15,7 @@ from common.run_folder import RunFolder
 from experiments.monitoring.endpoint import PREFIX, build_certificate_metric, build_release_metric
 from experiments.monitoring.log_followers import LineFollower, parse_events
 from server.credentials import Credentials
-from server.run_list import RunStart, read_runs
+from server.run_list import read_runs
 
 MAX_RUNS = 200
 """Runs whose events are read; of older ones only the number counts."""
@@ -89,7 +89,7 @@ class ServerMetrics(Collector):
         read_traffic: Callable[[], Mapping[str, tuple[int, int]]] = lambda: {},
     ) -> None:
         self._state, self._read_sites, self._read_traffic = state, read_sites, read_traffic
-        self._runs: dict[RunStart, RunFollower] = {}
+        self._runs: dict[str, RunFollower] = {}  # by run folder: a run that is resumed starts twice
         self._lock = threading.Lock()
 
     def describe(self) -> list[Metric]:
@@ -101,7 +101,9 @@ class ServerMetrics(Collector):
         with self._lock:
             starts = read_runs(self._state)
             for start in starts[-MAX_RUNS:]:
-                self._runs.setdefault(start, RunFollower(Path(start.folder))).update()
+                follower = self._runs.pop(start.folder, None) or RunFollower(Path(start.folder))
+                follower.update()
+                self._runs[start.folder] = follower  # the last start is last
             yield from self._build_counters(len(starts))
         sites = GaugeMetricFamily(
             f"{PREFIX}_server_site_online", "Whether a registered site is online.", labels=["site"]

@@ -64,6 +64,31 @@ def test_a_running_server_is_described(server: Path, tmp_path: Path, monkeypatch
     assert "run hearts: running, round 1 of 3" in text
 
 
+def test_a_start_that_was_resumed_is_not_listed_as_the_later_one(server: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    RunFolder(run).events.write_text(
+        '{"event": "round"}\n{"event": "round"}\n{"event": "done", "status": "complete"}\n'
+    )
+    for number in ("77", "78"):
+        record_run(number, "hearts", 2, run, {REGISTRY_VARIABLE: str(registry_path(server))})
+    first, last = json.loads(call("server", "status", "--state", server, "--json").stdout)["runs"]
+    assert (first["run"], first["status"], first["round"], first["resumed_as"]) == ("77", "resumed", None, "78")
+    assert (last["run"], last["status"], last["round"]) == ("78", "complete", 2)
+    lines = call("server", "status", "--state", server).stdout
+    assert lines.count("complete") == 1
+    assert "run hearts: broken off, and resumed by a later start, started " in " ".join(lines.split())
+
+
+def test_keygen_prints_the_public_key_and_says_where_both_halves_are(tmp_path: Path) -> None:
+    key = tmp_path / "north.key"
+    result = call("client", "keygen", key)
+    assert result.stdout == (tmp_path / "north.key.pub").read_text()
+    assert result.stderr.splitlines() == [
+        f"written: {key} (stays here) and {key}.pub (the key above: send it to the coordinator)"
+    ]
+
+
 def test_a_server_that_gives_no_answer_is_named_as_such(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Connection) -> dict[str, str]:
         raise EngineError("the server gave no answer")

@@ -182,6 +182,23 @@ def test_rounds_replies_and_losses_are_those_of_the_events(tmp_path: Path) -> No
     assert value(samples, "server_runs", status="failed") == 1
 
 
+def test_a_run_that_is_resumed_is_counted_once(tmp_path: Path) -> None:
+    create_credentials(tmp_path, [])
+    start_run(tmp_path, "1", tmp_path / "run")
+    write_events(
+        tmp_path / "run", reply("north"), {"event": "round", "seconds": 2.0}, {"event": "done", "status": "failed"}
+    )
+    metrics = ServerMetrics(tmp_path, dict)
+    scrape(metrics)
+    start_run(tmp_path, "2", tmp_path / "run")
+    write_events(tmp_path / "run", {"event": "round", "seconds": 1.0}, {"event": "done", "status": "complete"})
+    samples = scrape(metrics)
+    assert (value(samples, "server_runs_started_total"), value(samples, "server_rounds_total")) == (2, 2)
+    assert value(samples, "server_round_seconds_sum") == 3.0
+    assert value(samples, "server_runs", status="complete") == 1
+    assert value(samples, "server_replies_total", site="north", phase="train", usable="true") == 1
+
+
 def test_a_damaged_event_or_list_ends_nothing(tmp_path: Path) -> None:
     create_credentials(tmp_path, [])
     start_run(tmp_path, "1", tmp_path / "run")
