@@ -86,7 +86,10 @@ class SeededSource:
 
 
 def _uniform(bits: npt.NDArray[np.uint64]) -> Floats:
-    return np.asarray(((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53)
+    numbers = (bits >> np.uint64(11)).astype(np.float64)
+    numbers += 0.5
+    numbers *= 2.0**-53
+    return numbers
 
 
 def draw_units(source: RandomSource, units: int, q: float) -> npt.NDArray[np.int64]:
@@ -107,7 +110,8 @@ def draw_normal(source: RandomSource, count: int) -> Floats:
         uniform = torch.from_numpy(source.uniform(4 * pairs)).view(4, pairs)
         length = uniform[:2].log_().neg_().sqrt_()  # with deviation 1 / sqrt(2), because two are added
         angle = uniform[2:].mul_(2 * math.pi)
-        both = torch.stack([(angle.cos() * length).sum(0), (angle.sin_() * length).sum(0)]).flatten()
+        cosines, sines = angle.cos().mul_(length), angle.sin_().mul_(length)
+        both = torch.cat([cosines[0].add_(cosines[1]), sines[0].add_(sines[1])])
         numbers[start : start + 2 * pairs] = both[: count - start].numpy()
     return numbers
 
@@ -126,7 +130,8 @@ def add_noise(total: Floats, deviation: float, source: RandomSource) -> Floats:
     if not 0 < deviation < math.inf:
         raise ValueError(f"noise needs a standard deviation above 0, got {deviation}")
     grain = compute_grain(deviation)
-    whole = np.rint(total / grain)
+    whole = total * (1 / grain)  # exact, like a division by a power of two
+    np.rint(whole, out=whole)
     if not max(whole.max(initial=0.0), -whole.min(initial=0.0)) <= 2.0**51:  # also refuses NaN
         raise ValueError("the sum is too large for its noise")
     added = draw_normal(source, len(total))

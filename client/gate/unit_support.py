@@ -30,7 +30,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client.privacy.ghost_norms import LayerCall, UnitGroup, find_trained_layers, is_supported_layer
+from client.privacy.ghost_norms import LayerCall, find_trained_layers, is_supported_layer
+from client.privacy.unit_group import UnitGroup
 from common.arrays import Weights
 from common.sections.training import TrainingConfig
 from sites.cohort import Cohort

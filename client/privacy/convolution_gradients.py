@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from client.privacy.unit_norms import GradientMemory
+
 ParameterGradients = tuple[Tensor, tuple[int, ...]]
 """Gradients of one parameter `(units, ...)`, and the permutation of axes that makes them `(units, *shape)`."""
 Spread = Callable[[Tensor], Tensor]
@@ -23,20 +25,32 @@ def _pad_signal(module: nn.Conv1d | nn.Conv2d, into: Tensor) -> Tensor:
 
 
 def compute_conv_gradients(
-    module: nn.Conv1d | nn.Conv2d, into: Tensor, slope: Tensor, units: int, spread: Spread | None
+    module: nn.Conv1d | nn.Conv2d,
+    into: Tensor,
+    slope: Tensor,
+    units: int,
+    spread: Spread | None,
+    memory: GradientMemory,
 ) -> ParameterGradients:
-    """Return each unit's gradients of the weight; `spread` is given where a unit has several rows."""
+    """Return each unit's gradients of the weight, in `memory`; `spread` is given where units have several rows."""
     wide, step, apart = module.kernel_size[-1], module.stride[-1], module.dilation[-1]
-    windows = _pad_signal(module, into).unfold(1, (wide - 1) * apart + 1, step)[..., ::apart].transpose(2, 3)
+    line = _pad_signal(module, into).contiguous()
+    _, length, channels = line.shape
+    if apart == 1:  # the windows lie one after another in memory, though they overlap
+        steps = (length - wide) // step + 1
+        windows = line.as_strided((len(line), steps, wide * channels), (length * channels, step * channels, 1))
+    else:
+        windows = line.unfold(1, (wide - 1) * apart + 1, step)[..., ::apart].transpose(2, 3).flatten(2)
     # (rows, steps, kernel * channels), made contiguous: overlapping rows would be copied one by one
-    flat = windows.reshape(len(into), windows.shape[1], -1).contiguous()
+    flat = memory.take_scratch(*windows.shape).copy_(windows)
     out = (slope.squeeze(2) if isinstance(module, nn.Conv2d) else slope).transpose(1, 2).contiguous()
     if spread is not None:
         flat, out = spread(flat).flatten(1, 2), spread(out).flatten(1, 2)
-    weight = torch.bmm(out.transpose(1, 2), flat).view(units, slope.shape[1], wide, -1)
+    room = memory.take(units, wide * channels, out.shape[2])
+    weight = torch.bmm(flat.transpose(1, 2), out, out=room).view(units, wide, channels, -1)
     if isinstance(module, nn.Conv2d):
-        return weight[:, :, None], (0, 1, 4, 2, 3)
-    return weight, (0, 1, 3, 2)
+        return weight[:, None], (0, 4, 3, 1, 2)
+    return weight, (0, 3, 2, 1)
 
 
 def compute_conv_pairs(module: nn.Conv1d | nn.Conv2d, into: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,52 +16,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv1d_weight, conv2d_weight
 
 from client.privacy.convolution_gradients import ParameterGradients, compute_conv_gradients, compute_conv_pairs
+from client.privacy.unit_group import UnitGroup
+from client.privacy.unit_norms import (
+    GradientMemory,
+    compute_norms,
+    compute_squared_norms,
+    scale_to_one,
+    sum_squares,
+)
 
 SUPPORTED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
 MAX_STORED_BYTES = 32 * 2**20
 """Computed gradients are kept from norm to sum, up to this many bytes; the others are computed again."""
 ROUNDING = 2.0**-22
 """Bound on a ghost norm's rounding error, relative to the product of the norms of A and B: 4 units of float32."""
-
-
-class UnitGroup:
-    """Units that go through the network together, as consecutive rows.
-
-    Args:
-        count: number of rows of each unit, at least one.
-        device: where the rows will be.
-    """
-
-    def __init__(self, count: npt.NDArray[np.int64], device: torch.device) -> None:
-        self.units, self.longest = len(count), int(count.max())
-        owner = np.repeat(np.arange(self.units), count)
-        self.owner = torch.from_numpy(owner).to(device)
-        self.weight = torch.from_numpy((1 / count[owner]).astype(np.float32)).to(device)
-        self._position: Tensor | None = None
-        if count.min() < self.longest:
-            within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-            self._position = torch.from_numpy(owner * self.longest + within).to(device)
-
-    def spread(self, held: Tensor) -> Tensor:
-        """Return `(rows, ...)` as `(units, longest, ...)`, padded with zeros where a unit has fewer rows."""
-        if self._position is None:
-            return held.view(self.units, self.longest, *held.shape[1:])
-        padded = held.new_zeros(self.units * self.longest, *held.shape[1:])
-        padded[self._position] = held
-        return padded.view(self.units, self.longest, *held.shape[1:])
-
-    def summed(self, held: Tensor) -> Tensor:
-        """Return the sum of `(rows, ...)` over each unit's rows, `(units, ...)`."""
-        return held if self.longest == 1 else self.spread(held).sum(1)
+SMALL_WEIGHT = 2**14
+"""Gradients of weights of up to this many numbers cost less than ghost norms of several steps, as measured on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +53,7 @@ class LayerCall:
         into: its input, `(rows, ...)`.
         slope: the loss's gradient with respect to its output, `(rows, ...)`.
         group: the units that the rows belong to.
+        moments: of a GroupNorm, mean and 1 / deviation of each group of its input, `(rows, groups)`, if known.
     """
 
     name: str
@@ -81,42 +61,48 @@ class LayerCall:
     into: Tensor
     slope: Tensor
     group: UnitGroup
+    moments: tuple[Tensor, Tensor] | None = None
 
     def prefers_ghost_norm(self) -> bool:
-        """Whether ghost norms of the weight cost less than its gradients: 4 steps**2 < size, as measured on a CPU."""
+        """Whether ghost norms of the weight cost less than its gradients: 16 steps**2 < size, as measured on a CPU."""
         if isinstance(self.module, nn.Linear):
             steps = self.group.longest * (self.into[0].numel() // self.into.shape[-1])
         elif isinstance(self.module, nn.Conv1d | nn.Conv2d) and self.group.longest == 1:
             steps = self.into.shape[-1] + 2 * int(self.module.padding[-1])
         else:
             return False
-        return 4 * steps**2 < self.module.weight.numel()
+        return max(16 * steps**2, SMALL_WEIGHT if steps > 1 else 0) < self.module.weight.numel()
 
     def ghost_norms_squared(self) -> Tensor:
         """Return the squared norms `(units,)` of the weight's gradients, with a bound on the rounding error added.
 
-        In float64, and from inputs and slopes brought to size 1 by powers of two: a square in float32 is 0 below 1e-23,
-        and a gradient whose norm seems to be 0 would not be clipped, whatever the clipping norm is.
+        In float64, or from inputs and slopes brought to size 1 by powers of two (client/privacy/unit_norms.py).
         """
         if isinstance(self.module, nn.Linear):
-            (into, first), (slope, second) = _to_size_one(self._steps(self.into)), _to_size_one(self._steps(self.slope))
+            into, slope = self._steps(self.into), self._steps(self.slope)
             if into.shape[1] == 1:
-                squares = into.square().sum((1, 2)) * slope.square().sum((1, 2)) * (1 + ROUNDING)
-                return squares.double() * (first * second).square()
+                return compute_squared_norms(into[:, 0]) * compute_squared_norms(slope[:, 0]) * (1 + ROUNDING)
+            (into, first), (slope, second) = scale_to_one(into), scale_to_one(slope)
             pairs = torch.bmm(into, into.transpose(1, 2)), torch.bmm(slope, slope.transpose(1, 2))
         else:
             assert isinstance(self.module, nn.Conv1d | nn.Conv2d)
-            (into, first), (slope, second) = _to_size_one(self.into), _to_size_one(self.slope)
+            (into, first), (slope, second) = scale_to_one(self.into), scale_to_one(self.slope)
             pairs = compute_conv_pairs(self.module, into, slope)
         traces = [held.diagonal(dim1=1, dim2=2).sum(1) for held in pairs]
         squares = (pairs[0] * pairs[1]).sum((1, 2)).clamp(min=0) + ROUNDING * traces[0] * traces[1]
         return squares.double() * (first * second).square()
 
-    def weight_gradients(self) -> ParameterGradients | None:
-        """Return each unit's gradients of the weight of a linear layer or a convolution; None for other layers."""
+    def weight_gradients(self, memory: GradientMemory | None = None) -> ParameterGradients | None:
+        """Return each unit's gradients of the weight of a linear layer or a convolution; None for other layers.
+
+        Args:
+            memory: where they are stored; default: in memory of their own.
+        """
+        memory = memory or GradientMemory(self.into.device)
         if isinstance(self.module, nn.Linear):
             into, slope = self._steps(self.into), self._steps(self.slope)
-            return torch.bmm(slope.transpose(1, 2), into), (0, 1, 2)
+            room = memory.take(self.group.units, *self.module.weight.shape)
+            return torch.bmm(slope.transpose(1, 2), into, out=room), (0, 1, 2)
         if isinstance(self.module, nn.Conv1d | nn.Conv2d):
             return compute_conv_gradients(
                 self.module,
@@ -124,6 +110,7 @@ class LayerCall:
                 self.slope,
                 self.group.units,
                 self.group.spread if self.group.longest > 1 else None,
+                memory,
             )
         return None
 
@@ -135,14 +122,21 @@ class LayerCall:
         if isinstance(module, nn.Conv1d | nn.Conv2d):
             return {} if module.bias is None else {"bias": group.summed(slope.flatten(2).sum(2))}
         if isinstance(module, nn.GroupNorm):
-            normed = functional.group_norm(into, module.num_groups, eps=module.eps)
-            weight, bias = (slope * normed).flatten(2).sum(2), slope.flatten(2).sum(2)
+            weight, bias = self._group_norm_gradients(module)
         else:
             assert isinstance(module, nn.LayerNorm)
             normed = functional.layer_norm(into, module.normalized_shape, eps=module.eps)
             axes = tuple(range(1, into.ndim - len(module.normalized_shape)))
             weight, bias = (part.sum(axes) if axes else part for part in (slope * normed, slope))
         return {"weight": group.summed(weight), "bias": group.summed(bias)}
+
+    def _group_norm_gradients(self, module: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+        """Return each row's gradients of weight and bias `(rows, channels)`, as the backward pass of torch has them."""
+        steps = tuple(range(2, self.slope.ndim))
+        bias, products = self.slope.sum(steps), (self.slope * self.into).sum(steps)
+        mean, inverse = (held[..., None] for held in self.moments or _compute_moments(module, self.into))
+        grouped = [held.view(len(held), module.num_groups, -1) for held in (bias, products)]
+        return ((grouped[1] - mean * grouped[0]) * inverse).flatten(1), bias
 
     def weighted_sum(self, factor: Tensor) -> Tensor:
         """Return the sum over units of the weight's gradients times `factor` `(units,)`, in the weight's shape."""
@@ -174,17 +168,26 @@ class GradientPass:
         layers: the layers with trained parameters, by name.
         wanted: names of the trained parameters.
         group: the units.
+        memory: where gradients are stored until the sum is computed.
 
     Attributes:
         held: number of values stored for the layers' inputs and outputs.
     """
 
-    def __init__(self, layers: dict[str, nn.Module], wanted: Iterable[str], group: UnitGroup) -> None:
+    def __init__(
+        self,
+        layers: dict[str, nn.Module],
+        wanted: Iterable[str],
+        group: UnitGroup,
+        memory: GradientMemory | None = None,
+    ) -> None:
         self._layers, self._wanted, self._group = layers, frozenset(wanted), group
+        self._memory = memory or GradientMemory(group.weight.device)
         self.held = 0
         self._room = MAX_STORED_BYTES
         self._squares: list[Tensor] = []
         self._narrow: list[tuple[str, Tensor]] = []
+        self._norms: list[tuple[Tensor, Tensor]] = []
         self._stored: list[tuple[str, ParameterGradients]] = []
         self._recomputed: list[LayerCall] = []
 
@@ -210,11 +213,13 @@ class GradientPass:
             run: computes the loss, summed over the rows.
             limit: largest norm of a unit's gradient.
         """
+        self._memory.start_pass()
         self._run_backward(run, self._measure)
         with torch.no_grad():
             none = self._group.weight.new_zeros(self._group.units, 0)
             narrow = torch.cat([none, *(raw.flatten(1) for _, raw in self._narrow)], dim=1)
-            norm = torch.stack([_squared_norm(narrow), *self._squares]).sum(0).sqrt()
+            self._add_norm(narrow)
+            norm = torch.stack(self._squares + ([sum_squares(self._norms)] if self._norms else [])).sum(0).sqrt()
             usable = norm.isfinite()
             if not bool(usable.all()):
                 return usable
@@ -240,15 +245,24 @@ class GradientPass:
             self._squares.append(call.ghost_norms_squared())
             self._recomputed.append(call)
             return
-        large = call.weight_gradients()
+        size = 4 * call.group.units * call.module.get_parameter("weight").numel()
+        large = call.weight_gradients(self._memory if size <= self._room else None)
         assert large is not None
-        self._squares.append(_squared_norm(large[0].flatten(1)))
-        size = 4 * large[0].numel()
         if size > self._room:
+            self._squares.append(compute_squared_norms(large[0].flatten(1)))
             self._recomputed.append(call)
         else:
+            self._add_norm(large[0].flatten(1))
             self._room -= size
             self._stored.append((weight, large))
+
+    def _add_norm(self, raw: Tensor) -> None:
+        """Add the norms of gradients `(units, size)` that are stored."""
+        norm = compute_norms(raw)
+        if norm is None:
+            self._squares.append(compute_squared_norms(raw))
+        else:
+            self._norms.append((raw, norm))
 
     def _run_backward(self, run: Callable[[], Tensor], measure: Callable[[LayerCall], None]) -> None:
         calls: dict[str, int] = {}
@@ -268,8 +282,9 @@ class GradientPass:
                     entries.append(output)
                 into = inputs[0].detach()
                 self.held += into.numel() + output.numel()
+                moments = _get_moments(output) if isinstance(module, nn.GroupNorm) else None
                 output.register_hook(  # type: ignore[no-untyped-call]
-                    lambda slope: reached(LayerCall(name, module, into, slope, self._group))
+                    lambda slope: reached(LayerCall(name, module, into, slope, self._group, moments))
                 )
 
             return hook
@@ -299,17 +314,18 @@ def is_supported_layer(module: nn.Module) -> bool:
     return type(module) in SUPPORTED_LAYERS
 
 
-def _squared_norm(raw: Tensor) -> Tensor:
-    squared: Tensor = torch.linalg.vector_norm(raw, dim=1, dtype=torch.float64).square()
-    return squared
+def _get_moments(output: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return what `_compute_moments` returns as the GroupNorm's forward pass stored it, if it did."""
+    node: Any = output.grad_fn
+    if not hasattr(node, "_saved_result2"):
+        return None
+    return node._saved_result1.detach(), node._saved_result2.detach()
 
 
-def _to_size_one(held: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each unit's `held` `(units, ...)` divided by a power of two near its largest number, and these powers."""
-    largest = held.abs().flatten(1).amax(1).double()
-    exponent = torch.frexp(largest).exponent
-    power = torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), exponent), 1.0)
-    return (held.double() / power.view(-1, *(1,) * (held.ndim - 1))).to(held.dtype), power
+def _compute_moments(norm: nn.GroupNorm, into: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and 1 / deviation of each group of a GroupNorm's input, `(rows, groups)`."""
+    variance, mean = torch.var_mean(into.reshape(len(into), norm.num_groups, -1), dim=2, correction=0)
+    return mean, (variance + norm.eps).rsqrt()
 
 
 def _join_calls(calls: Sequence[LayerCall]) -> LayerCall:
@@ -318,9 +334,12 @@ def _join_calls(calls: Sequence[LayerCall]) -> LayerCall:
     if len(calls) == 1:
         return first
     group = first.group
-    into, slope = (
-        torch.cat([group.spread(held) for held in several], dim=1).flatten(0, 1)
-        for several in ([call.into for call in calls], [call.slope for call in calls])
-    )
+
+    def join(several: Sequence[Tensor]) -> Tensor:
+        return torch.cat([group.spread(held) for held in several], dim=1).flatten(0, 1)
+
+    into, slope = join([call.into for call in calls]), join([call.slope for call in calls])
+    known = [call.moments for call in calls if call.moments is not None]
+    moments = (join([mean for mean, _ in known]), join([inverse for _, inverse in known])) if known else None
     whole = UnitGroup(np.full(group.units, group.longest * len(calls)), into.device)
-    return LayerCall(first.name, first.module, into, slope, whole)
+    return LayerCall(first.name, first.module, into, slope, whole, moments)

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from client.privacy.convolution_gradients import ParameterGradients
-from client.privacy.ghost_norms import GradientPass, UnitGroup, find_trained_layers
+from client.privacy.ghost_norms import GradientPass, find_trained_layers
+from client.privacy.unit_group import UnitGroup
+from client.privacy.unit_norms import GradientMemory
 from client.training.batches import RowLoader
 from client.training.losses import Loss
 
@@ -72,7 +74,7 @@ class UnitGradients:
             raise ValueError(f"{type(model).__name__} has layers that method={self.method} does not know")
         self._choose_freely = method is None
         self._layers = layers or {}
-        self._rows = FIRST_ROWS
+        self._rows, self._memory = FIRST_ROWS, GradientMemory(self._device)
 
         def unit_loss(trained: dict[str, Tensor], x: Tensor, features: Tensor, y: Tensor, present: Tensor) -> Tensor:
             each = loss(functional_call(model, trained, (x, features)), x, features, y)
@@ -123,7 +125,7 @@ class UnitGradients:
         def run() -> Tensor:
             return (self._loss(self._model(x, features), x, features, y) * group.weight).sum()
 
-        return GradientPass(self._layers, self.trained, group), run
+        return GradientPass(self._layers, self.trained, group, self._memory), run
 
     def _parts(self, units: UnitRows, rows: RowLoader) -> Iterator[dict[str, ParameterGradients]]:
         """Yield the gradients of some units at a time, in the units' order, by parameter name."""

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from client.privacy import ghost_norms, unit_gradients
-from client.privacy.ghost_norms import GradientPass, LayerCall, UnitGroup, find_trained_layers
+from client.privacy.ghost_norms import GradientPass, LayerCall, find_trained_layers
 from client.privacy.unit_gradients import GradientMethod, UnitGradients
+from client.privacy.unit_group import UnitGroup
 from client.privacy.units import group_rows_by_unit
 from client.training.batches import load_tensors
 from client.training.losses import Loss, build_example_loss
