@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import psutil
 
 from experiments.monitor.protocol import Packet, write_binary
 from experiments.monitor.service import Running, Settings, run_service
 from experiments.monitor.worker import NewModel
 
+Values = npt.NDArray[np.float64]
 RATE, LEADS, PACKET_SECONDS = 250.0, ("II", "V1", "V5"), 0.25
 CONNECTIONS = 8
 LOOK_SECONDS, MEMORY_SECONDS = 0.5, 5.0
+MOST_BEATS = 4
+"""Beats a second of a patient for which memory is taken."""
 WARM_UP_SECONDS = 20.0
 """Seconds at the start that do not count: every patient's usual beat is learned at the same time."""
 
@@ -98,8 +102,8 @@ async def _measure(settings: Settings, patients: int, seconds: float) -> dict[st
         sender = context.Process(target=send_load, args=arguments, daemon=True)
         sender.start()
         await asyncio.sleep(WARM_UP_SECONDS)
-        delays: list[float] = []
-        running.ward.on_delay = delays.append
+        delays = Delays(patients, seconds)
+        running.ward.on_delay = delays.add
         usage = Usage.measure(sender.pid)
         series, peak_age, own = [usage], 0.0, float(np.sum(os.times()[:2]))
         while sender.is_alive():
@@ -110,9 +114,28 @@ async def _measure(settings: Settings, patients: int, seconds: float) -> dict[st
         await asyncio.sleep(3)
         series.append(Usage.measure(sender.pid))
         machine = describe_machine(series, float(np.sum(os.times()[:2])) - own)
-        return _summarise(running, delays, result.get(timeout=10), patients, seconds) | machine | {
+        return _summarise(running, delays.read(), result.get(timeout=10), patients, seconds) | machine | {
             "oldest_work_s": round(peak_age, 3)
         }  # fmt: skip
+
+
+class Delays:
+    """Delays of all beats, in memory that is taken before the measurement: a list would be a growth of its own."""
+
+    def __init__(self, patients: int, seconds: float) -> None:
+        """Take memory for the beats of some patients over some seconds."""
+        self._values: Values = np.full(int(MOST_BEATS * patients * (seconds + WARM_UP_SECONDS)), np.nan)
+        self._count = 0
+
+    def add(self, delay: float) -> None:
+        """Add the delay of a beat; beats beyond the memory are left out."""
+        if self._count < len(self._values):
+            self._values[self._count] = delay
+            self._count += 1
+
+    def read(self) -> Values:
+        """Return the delays so far."""
+        return self._values[: self._count]
 
 
 @dataclass(frozen=True)
@@ -162,13 +185,13 @@ def describe_machine(series: Sequence[Usage], own: float) -> dict[str, Any]:
 
 
 def _summarise(
-    running: Running, delays: list[float], sent: dict[str, float], patients: int, seconds: float
+    running: Running, delays: Values, sent: dict[str, float], patients: int, seconds: float
 ) -> dict[str, Any]:
     ward = running.ward
     taken = sum(stream.total for stream in ward.streams.values())
     lost = sum(stream.sequencer.losses.lost for stream in ward.streams.values())
     busy, scored = (sum(getattr(worker.load, name) for worker in ward.workers) for name in ("busy", "scored"))
-    values = np.asarray(delays or [np.nan])
+    values = delays if len(delays) else np.asarray([np.nan])
     return {
         "patients": patients,
         "seconds": seconds,

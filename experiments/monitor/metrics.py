@@ -55,6 +55,7 @@ class WardCollector(Collector):
             "beats_scored": ("Beats that were scored.", sum(worker.load.scored for worker in ward.workers)),
             "busy_seconds": ("Seconds of work of all workers.", sum(worker.load.busy for worker in ward.workers)),
             "store_failures": ("Writes to the store that failed.", ward.store.failures),
+            "journal_failures": ("Rows that wait in memory alone.", ward.store.journal.failures),
         }
         if ward.store.lines is not None:
             lines = ward.store.lines

@@ -1,8 +1,9 @@
 """What the monitor remembers, in SQLite: alerts with their acknowledgements, an audit log, beats, and minutes.
 
-A thread writes in batches. What could not be written, because the disk is full or the file locked, stays queued and is
-tried again; a queue that is full makes the service refuse samples (503). Beats are deleted after `keep_hours`; their
-sums by minute stay.
+A thread writes in batches; until then rows are in the files of a journal (`journal.py`), so that a service that is
+killed loses none. What could not be written, because the disk is full or the file locked, stays queued and is tried
+again; a queue that is full makes the service refuse samples (503). Beats are deleted after `keep_hours`; their sums by
+minute stay.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from common.errors import DataError
 from experiments.monitor.influx import LineWriter, build_line
+from experiments.monitor.journal import Journal, Row
 
 BATCH_SECONDS, RETRY_SECONDS, ALIVE_SECONDS, CLEAN_SECONDS = 0.25, 1.0, 1.0, 600.0
 MAX_QUEUED = 200_000
@@ -40,6 +42,7 @@ CREATE TABLE IF NOT EXISTS risk (device TEXT NOT NULL, hour INTEGER NOT NULL, wa
 CREATE TABLE IF NOT EXISTS outcome (kind TEXT NOT NULL, device TEXT NOT NULL, at REAL NOT NULL,
     probability REAL NOT NULL, event INTEGER NOT NULL, wall REAL NOT NULL, name TEXT NOT NULL,
     PRIMARY KEY (kind, device, at));
+CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY, stored INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS life (id INTEGER PRIMARY KEY, started REAL NOT NULL, alive REAL NOT NULL, stopped REAL);
 """
 INSERT_ALERT = "INSERT OR IGNORE INTO alert VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"
@@ -49,6 +52,19 @@ INSERT_AUDIT = "INSERT INTO audit (wall, name, action, subject) VALUES (?, ?, ?,
 INSERT_RISK = "INSERT INTO risk VALUES (?, ?, ?, ?, ?)"
 INSERT_OUTCOME = "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?)"
 ACKNOWLEDGE = "UPDATE alert SET acknowledged_by = ?, acknowledged_at = ? WHERE id = ? AND acknowledged_by IS NULL"
+
+JOURNALED = {
+    "alert": INSERT_ALERT,
+    "beat": INSERT_BEAT,
+    "minute": INSERT_MINUTE,
+    "audit": INSERT_AUDIT,
+    "risk": INSERT_RISK,
+    "outcome": INSERT_OUTCOME,
+    "acknowledge": ACKNOWLEDGE,
+}
+"""Statements whose rows are in the journal until they are stored, by their names there."""
+JOURNAL_FOLDER = "journal"
+"""In the folder of the store's file."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +123,13 @@ class Store:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(TABLES)
             path.chmod(0o600)
+            self.journal = Journal(path.parent / JOURNAL_FOLDER, JOURNALED)
+            self.pause = self._start_life(self._store_journal())
         except (OSError, sqlite3.Error) as error:
             raise DataError(f"{path}: the monitor's store cannot be opened ({error}); move it away") from None
-        self._queue: deque[tuple[str, tuple[Any, ...]]] = deque()
+        self._queue: deque[Row] = deque()
         self._clock = time.time() - time.monotonic()  # a clock that is set while the monitor runs deletes nothing
-        self.pause = self._start_life()
-        self._lock = threading.Lock()
+        self._lock, self._adding = threading.Lock(), threading.Lock()
         self._closed = threading.Event()
         self.failures = 0
         self.written = 0
@@ -120,8 +137,35 @@ class Store:
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
-    def _start_life(self) -> str:
-        """Note that the monitor starts; return for how long nobody was watched, "" at the first start."""
+    def _store_journal(self) -> int:
+        """Store the rows that waited when the monitor was killed; return how many there were."""
+        noted = self._database.execute("SELECT stored FROM journal").fetchone()
+        rows = self.journal.read(noted[0] if noted else 0)
+        if rows:
+            number = self.journal.turn()
+            self._execute(rows, number)
+            self.journal.delete(number)
+        return len(rows)
+
+    def _execute(self, rows: Sequence[Row], number: int) -> None:
+        """Store rows in one transaction, which notes the number of the last file of the journal that holds them."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            for statement, values in rows:
+                self._database.execute(statement, values)
+            self._database.execute("INSERT OR REPLACE INTO journal VALUES (1, ?)", (number,))
+            self._database.execute("COMMIT")
+        except sqlite3.Error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    def _start_life(self, recovered: int) -> str:
+        """Note that the monitor starts; return for how long nobody was watched, "" at the first start.
+
+        Args:
+            recovered: rows that were stored from the journal.
+        """
         now = time.time()
         row = self._database.execute("SELECT alive, stopped FROM life ORDER BY id DESC LIMIT 1").fetchone()
         self._life = self._database.execute("INSERT INTO life (started, alive) VALUES (?, ?)", (now, now)).lastrowid
@@ -133,6 +177,8 @@ class Store:
         text = f"nobody was watched {away}: the monitor was stopped"
         if stopped is None:
             text = f"nobody was watched {away}: the monitor ended without notice; what it had not yet scored is lost"
+        if recovered:
+            text += f"; {recovered} rows that waited were stored"
         self._database.execute(INSERT_AUDIT, (now, "monitor", "start", text))
         return text
 
@@ -152,8 +198,8 @@ class Store:
             values: dict[str, float | str] = {"alarm": alarm, "seconds": seconds}
             self.lines.add(build_line("beat", {"device": device, "class": name}, values, wall))
             return
-        self.add(INSERT_BEAT, (device, wall, seconds, name, alarm))
-        self.add(INSERT_MINUTE, (device, int(wall // 60), name))
+        minute = (device, int(wall // 60), name)
+        self._add_rows([(INSERT_BEAT, (device, wall, seconds, name, alarm)), (INSERT_MINUTE, minute)])
 
     def add_alert(self, alert: StoredAlert) -> None:
         """Queue an alert."""
@@ -170,8 +216,13 @@ class Store:
         self.add(INSERT_RISK, (device, hour, wall, risk, factors))
 
     def add(self, statement: str, values: tuple[Any, ...]) -> None:
-        """Queue a row."""
-        self._queue.append((statement, values))
+        """Queue a row; from now on kill -9 does not lose it."""
+        self._add_rows([(statement, values)])
+
+    def _add_rows(self, rows: Sequence[Row]) -> None:
+        with self._adding:
+            self.journal.append(rows)
+            self._queue.extend(rows)
 
     def read_alerts(self, limit: int = 500) -> list[StoredAlert]:
         """Return the last alerts, the oldest first."""
@@ -228,6 +279,7 @@ class Store:
         with contextlib.suppress(sqlite3.Error):
             self._database.execute("UPDATE life SET stopped = ? WHERE id = ?", (time.time(), self._life))
         self._database.close()
+        self.journal.close()
 
     def _read(self, statement: str, values: Sequence[Any]) -> list[Any]:
         with self._lock:
@@ -246,19 +298,20 @@ class Store:
     def _write(self) -> bool:
         """Write all that is queued in one transaction; return whether that worked."""
         with self._lock:
-            batch = [self._queue.popleft() for _ in range(len(self._queue))]
+            with self._adding:  # the batch is what the files up to this number hold
+                batch = list(self._queue)
+                number = self.journal.turn()
+                self._queue.clear()
+            if not batch:
+                return True
             try:
-                self._database.execute("BEGIN IMMEDIATE")
-                for statement, values in batch:
-                    self._database.execute(statement, values)
-                self._database.execute("COMMIT")
+                self._execute(batch, number)
             except sqlite3.Error:
                 self.failures += 1
                 self._queue.extendleft(reversed(batch))
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
                 return False
             self.written += len(batch)
+        self.journal.delete(number)
         return True
 
     def delete_old_beats(self) -> None:

@@ -15,7 +15,6 @@ from operator import add
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from experiments.monitor import store as storing
 from experiments.monitor.decisions import Limits
@@ -23,6 +22,7 @@ from experiments.monitor.drift import GroupShares
 from experiments.monitor.patient import Update, Work
 from experiments.monitor.pool import MAX_SECONDS, Worker
 from experiments.monitor.protocol import Packet
+from experiments.monitor.sample_ring import SampleRing
 from experiments.monitor.sequence import Sequencer
 from experiments.monitor.store import Store, StoredAlert
 from experiments.monitor.webhook import Webhook
@@ -66,7 +66,7 @@ class Stream:
     device: str
     sequencer: Sequencer
     worker: int
-    ring: deque[float]
+    ring: SampleRing
     total: int = 0
     heard: float = 0.0
     wall: float = 0.0
@@ -156,15 +156,15 @@ class Ward:
         if len(samples):
             work = Work(stream.number, packet.rate, packet.leads, samples, stream.total, restart or fresh, stream.heard)
             stream.total += len(samples)
-            stream.ring.extend(samples[:, 0].tolist())
+            stream.ring.extend(samples[:, 0])
             self.workers[stream.worker].add(work)
 
     def _open_stream(self, packet: Packet, before: Stream | None) -> Stream:
         number = before.number if before else self._next_stream
         self._next_stream += not before
         worker = before.worker if before else number % len(self.workers)
-        ring: deque[float] = deque(maxlen=int(PAGE_SECONDS * packet.rate))
-        stream = Stream(number, packet.device, Sequencer(packet.rate, packet.leads), worker, ring)
+        ring, order = SampleRing(int(PAGE_SECONDS * packet.rate)), Sequencer(packet.rate, packet.leads)
+        stream = Stream(number, packet.device, order, worker, ring)
         if before:
             stream.sequencer.losses = before.sequencer.losses
             stream.sequencer.losses.restarts += 1
@@ -313,7 +313,7 @@ class Ward:
             return None
         alerts = [alert for alert in self.alerts if alert.device == device][-50:]
         step = max(1, round(stream.sequencer.rate / 125))
-        signal: npt.NDArray[np.float64] = np.asarray(stream.ring)[::-1][::step][::-1]
+        signal = stream.ring.read()[::-1][::step][::-1]
         summary = self._summarise(stream, [alert for alert in alerts if not alert.acknowledged_by])
         return summary | {
             "lead": stream.sequencer.leads[0],

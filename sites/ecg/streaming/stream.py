@@ -7,6 +7,7 @@ the beats that they touch.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -69,7 +70,7 @@ class BeatStream:
         self._wave = np.zeros((0, leads))
         self._first = 0
         self._peaks: list[Peak] = []
-        self._times: list[float] = []
+        self._times = array("d")
         self._before = 0  # beats that left `_times`
         self._cut = 0  # beats whose window was cut
         self._windows: list[Floats] = []
@@ -203,7 +204,7 @@ def stack_beats(streamed: Sequence[StreamedBeat], shape: int = 0) -> CausalBeats
 def _compare_waves(streamed: Sequence[StreamedBeat], measured: Floats) -> Floats:
     """Return measures of waves `(beats, features)` relative to the spread of each patient's earlier ones."""
     for beat, values in zip(streamed, measured, strict=True):
-        beat.waves.values.append(values)
+        beat.waves.values.append(values.copy())  # a view would hold the measures of all patients of the batch
     scaled = np.empty_like(measured)
     for i, beat in enumerate(streamed):
         waves = beat.waves

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -134,6 +135,35 @@ def test_after_kill_9_alerts_are_there_and_the_pause_is_reported(causal_run: Pat
     store = Store(state / "monitor.sqlite")
     assert store.pause.endswith("the monitor was stopped")
     store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_kill_9_loses_no_row_that_waits_for_a_locked_store(causal_run: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    signal_ = np.concatenate([heartbeats(12), np.full((250 * 15, 1), 0.2, np.float32)])
+    with start_process(causal_run, state) as own:
+        own.send(0, signal_[:250])
+        with contextlib.closing(sqlite3.connect(state / "monitor.sqlite", isolation_level=None, timeout=60)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for start in range(250, len(signal_), 250):
+                own.send(start, signal_[start : start + 250])
+            alert = wait(lambda: own.call("/api/ward")[1]["patients"][0]["alert"])
+            assert own.call(f"/api/alerts/{alert['id']}/acknowledge", b"")[0] == 200
+            counts = own.call("/api/ward")[1]["patients"][0]["counts"]
+            os.kill(own.process.pid, signal.SIGKILL)
+            own.process.wait(60)
+            assert other.execute("SELECT count(*) FROM beat").fetchone() == (0,)  # nothing was stored before
+            other.execute("ROLLBACK")
+    store = Store(state / "monitor.sqlite")
+    (stored,) = store.read_alerts()
+    assert (stored.id, stored.acknowledged_by) == (alert["id"], "ward")
+    rows = dict(store._read("SELECT name, count(*) FROM beat GROUP BY name", ()))
+    minutes = dict(store._read("SELECT name, sum(beats) FROM minute GROUP BY name", ()))
+    store.close()
+    assert sum(counts.values()) > 8
+    assert rows == minutes
+    assert all(rows[name] >= count for name, count in counts.items())  # what the page gave, and what came after
 
 
 def test_a_clock_that_is_set_changes_no_beat_and_deletes_none(
