@@ -18,9 +18,14 @@ _WRITTEN = re.compile(r"""\A(?:='|="|['"])?\+?|["']\Z""")
 """What a spreadsheet or a program writes around a number: an apostrophe, quotes, ="7", a sign."""
 _SUMMARIES = frozenset(
     ("mean", "average", "avg", "median", "total", "totals", "sum", "subtotal", "std", "stdev", "sd", "minimum",
-     "maximum", "variance", "mittelwert", "summe", "gesamt", "anzahl", "moyenne", "somme", "suma", "totale")
+     "maximum", "variance", "mittelwert", "durchschnitt", "summe", "gesamt", "gesamtsumme", "zwischensumme", "anzahl",
+     "moyenne", "somme", "suma", "totale", "promedio", "gemiddelde", "totaal", "итого", "всего", "среднее",
+     "合计", "合計", "总计", "平均")
 )  # fmt: skip
 """What stands in the place of a patient in the last row of a table that a program sums up."""
+_SUMMARY_PARTS = _SUMMARIES | {"grand", "overall", "dev", "deviation", "iqr", "all", "row", "value", "n", "sub"}
+"""Further words of such a name."""
+_COUNT = re.compile(r"n\s*[=:]\s*\d+", re.ASCII)
 _NO_NAMES = frozenset(
     ("unknown", "unbekannt", "inconnu", "anonymous", "anonymized", "anonymised", "missing", "none", "null", "nan",
      "n/a", "na", "nil", "not available", "not known")
@@ -28,6 +33,23 @@ _NO_NAMES = frozenset(
 """What stands for a patient who is not known."""
 _COPY = re.compile(r"\b(?:copy|kopie|copie|copia)(?:\s*(?:of|von|de|di))?\b|\(\d+\)|(?<=\d)\s*[-_]\s*(?:copy|kopie)\b")
 """What programs add to the name of a file's copy."""
+_HOSPITAL_WORDS = frozenset(
+    (
+        "hospital",
+        "clinic",
+        "klinik",
+        "klinikum",
+        "krankenhaus",
+        "hopital",
+        "ospedale",
+        "site",
+        "center",
+        "centre",
+        "the",
+    )
+)
+"""What may be written with a hospital's name or left out."""
+_LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "a", "œ": "o"})
 _PARTS = re.compile(r"\d+|[^\W\d_]+")
 _WHOLE = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)
 
@@ -73,6 +95,22 @@ def count_perhaps_alike(patients: Iterable[str]) -> int:
     return count_alike(map(loose_spelling, set(patients)))
 
 
+def find_perhaps_alike_hospitals(hospitals: Iterable[str]) -> list[list[str]]:
+    """Return groups of names that may be of one hospital: they differ in accents, signs, or words such as hospital.
+
+    >>> find_perhaps_alike_hospitals(["Zürich", "Zuerich", "St. Mary Hospital", "St Mary", "7", "17"])
+    [['St Mary', 'St. Mary Hospital'], ['Zuerich', 'Zürich']]
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(set(hospitals)):
+        letters = unicodedata.normalize("NFKD", name.casefold().translate(_LETTERS))
+        plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+        words = loose_spelling(re.sub(r"(?<=[aou])e", "", plain))
+        proper = tuple(word for word in words if word not in _HOSPITAL_WORDS)
+        groups.setdefault(proper or words, []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
 def check_patients(where: str, patients: Sequence[str], hospital: npt.NDArray[np.integer]) -> None:
     """Check that no two patients of a hospital differ only in how they are written.
 
@@ -90,7 +128,7 @@ def check_patients(where: str, patients: Sequence[str], hospital: npt.NDArray[np
             "several people have one: export the column as text"
         )
     plain = list(map(plain_spelling, patients))
-    if summary := next((word for word in plain if word in _SUMMARIES), ""):
+    if summary := next(filter(_names_summary, plain), ""):
         raise DataError(
             f"{where}: a patient is called {summary}: remove the row that sums up the others, or rename the patient"
         )
@@ -104,6 +142,15 @@ def check_patients(where: str, patients: Sequence[str], hospital: npt.NDArray[np
             f"{where}: {count} patients are written in several ways, which differ in case, leading zeros, spaces or "
             "'.0': write each in one way, or a person is in training and in test"
         )
+
+
+def _names_summary(plain: str) -> bool:
+    """Return whether a name is that of a row that sums up, such as Grand total, Average:, Mean (SD) or N = 180."""
+    if plain.isdigit():
+        return False
+    words = re.findall(r"\w+", plain)
+    sums = not _SUMMARIES.isdisjoint(words) and _SUMMARY_PARTS.issuperset(words)
+    return sums or _COUNT.fullmatch(plain) is not None
 
 
 def check_hospitals(where: str, hospitals: Sequence[str]) -> None:

@@ -45,6 +45,7 @@ MAX_UNDEFINED = 0.5
 REPEATED = "beats that are annotated more than once"
 UNDEFINED = "annotations of a code that WFDB does not define"
 LATE = "beats annotated after the end of the signal"
+EARLY = "beats annotated before the start of the signal"
 
 
 @dataclass(frozen=True)
@@ -100,23 +101,23 @@ def read_annotations(path: Path, length: int, rate: float, frame_rate: float) ->
     sample, symbol = sample[~beyond], symbol[~beyond]
     if len(symbol) and (symbol == "").mean() > MAX_UNDEFINED:
         raise DataError(f"{path}: most of its codes are none of WFDB's: is it of another format or byte order?")
-    repeated = _repeated_beats(sample, symbol, SAME_BEAT_SECONDS * rate)
+    repeated = find_repeated_beats(sample, symbol, is_beat(symbol), SAME_BEAT_SECONDS * rate)
     counts = {REPEATED: int(repeated.sum()), LATE: len(late), UNDEFINED: int((symbol == "").sum())}
     dropped = {reason: count for reason, count in counts.items() if count}
     used = np.flatnonzero(~beyond)[~repeated].tolist()
     return Annotations(sample[~repeated], symbol[~repeated], dropped, tuple(content.note[i] for i in used))
 
 
-def _repeated_beats(
-    sample: npt.NDArray[np.int64], symbol: npt.NDArray[np.str_], window: float
+def find_repeated_beats(
+    sample: npt.NDArray[np.int64], symbol: npt.NDArray[np.str_], beat: npt.NDArray[np.bool_], window: float
 ) -> npt.NDArray[np.bool_]:
-    """Return which annotations repeat a beat, within `window` samples.
+    """Return which annotations, of those that are beats, repeat one within `window` samples.
 
     Of the annotations of a beat the first is kept, or the first that has a class.
     """
     repeated = np.zeros(len(sample), dtype=np.bool_)
     last: int | None = None
-    for i in np.flatnonzero(is_beat(symbol)).tolist():
+    for i in np.flatnonzero(beat).tolist():
         if last is None or sample[i] - sample[last] >= window:
             last = i
         elif symbol[last] == UNCLASSED:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common.errors import DataError
+from sites.ecg.annotations import EARLY, LATE, REPEATED, SAME_BEAT_SECONDS, find_repeated_beats
 from sites.ecg.leads import lead_name, millivolts_per_unit, names_ecg, names_other_signal
 from sites.ecg.persons import OLDEST
 from sites.ecg.recordings import MIN_RATE, Recording
@@ -31,6 +32,9 @@ UNKNOWN_CODES = (
     "-",
 )  # fmt: skip
 """What stands for a patient's code that is not stated, in lower case; each such recording is a person of its own."""
+MAX_BEYOND = 0.01
+"""Share of samples beyond the digital range of a header, from which on the range, and so the gain, is wrong."""
+_SEXES = {"f": 0, "female": 0, "w": 0, "m": 1, "male": 1, "x": -1}
 _FIELDS = ((0, 16), (104, 8), (112, 8), (120, 8), (128, 8), (216, 8))
 """Where label, physical and digital range, and samples a record stand in a header: start and width for one signal."""
 
@@ -82,8 +86,13 @@ def edf_path(folder: Path, name: str) -> Path:
     raise DataError(f"no recording {folder / name}{ENDING}")
 
 
-def read_edf_recording(path: Path, name: str) -> Recording:
+def read_edf_recording(path: Path, name: str, beats: Collection[str] = ()) -> Recording:
     """Return the ECG leads of a recording with all its annotations, whose texts are both symbol and note.
+
+    Args:
+        path: the file.
+        name: the recording's name.
+        beats: texts of annotations that are beats; each beat is used once, and what is dropped is counted.
 
     Raises:
         DataError: the file is damaged, has interruptions, or holds no ECG of a usable sampling rate.
@@ -100,6 +109,7 @@ def read_edf_recording(path: Path, name: str) -> Recording:
             raise DataError(f"{path}: leads of several sampling rates are not read together: {names}")
         if rate < MIN_RATE:
             raise DataError(f"{path}: {rate:g} Hz is too low a sampling rate for an ECG: leave the recording out")
+        _check_digital_ranges(path, chosen)
         columns = [signal.data * (millivolts_per_unit(signal.physical_dimension.strip()) or 1.0) for signal in chosen]
         marks = sorted(_add_ends(edf.annotations), key=lambda mark: (mark[0], bool(mark[1])))
         comments = (edf.local_patient_identification, edf.local_recording_identification)
@@ -113,17 +123,24 @@ def read_edf_recording(path: Path, name: str) -> Recording:
     spoilt = [item.label.strip() for item, column in zip(chosen, columns, strict=True) if not np.isfinite(column).all()]
     if spoilt:
         raise DataError(f"{path}: {spoilt[0]} has values that are no numbers: correct its physical range in the header")
-    marks = [mark for mark in marks if 0 <= round(mark[0] * rate) < len(signal)]
-    texts = [text for _, text in marks]
+    sample = np.asarray([round(onset * rate) for onset, _ in marks], dtype=np.int64)
+    symbol = np.asarray([text for _, text in marks], dtype=np.str_)
+    beat = np.isin(symbol, list(beats))
+    early, late = sample < 0, sample >= len(signal)
+    inside = ~early & ~late
+    repeated = find_repeated_beats(sample, symbol, beat & inside, SAME_BEAT_SECONDS * rate)
+    counts = {REPEATED: repeated.sum(), EARLY: (beat & early).sum(), LATE: (beat & late).sum()}
+    sample, symbol = sample[inside & ~repeated], symbol[inside & ~repeated]
     return Recording(
         name,
         rate,
         tuple(lead_name(item.label) or item.label.strip() for item in chosen),
         signal,
-        np.asarray([round(onset * rate) for onset, _ in marks], dtype=np.int64),
-        np.asarray(texts, dtype=np.str_),
+        sample,
+        symbol,
         comments,
-        note=tuple(texts),
+        {reason: int(count) for reason, count in counts.items() if count},
+        tuple(symbol.tolist()),
     )
 
 
@@ -164,12 +181,12 @@ def read_edf_person(path: Path) -> EdfPerson:
     """
     edf = _open(path)
     words = edf.local_patient_identification.split()
-    if len(words) < 3 or words[1] not in ("F", "M", "X"):  # EDF without the fields of EDF+
+    if len(words) < 3 or words[1].casefold() not in _SEXES:  # EDF without the fields of EDF+
         return EdfPerson("", float("nan"), -1)
     code = "" if words[0].casefold() in UNKNOWN_CODES else words[0]
     if not code and len(words) > 3 and not {word.casefold() for word in words[2:4]} & set(UNKNOWN_CODES):
         code = f"{words[3]} {words[2]}"  # name and date of birth
-    sex = {"F": 0, "M": 1}.get(words[1], -1)
+    sex = _SEXES[words[1].casefold()]
     try:
         years = (edf.startdate - edf.patient.birthdate).days / 365.25
     except Exception:  # anonymised dates
@@ -217,6 +234,20 @@ def _check_header(path: Path) -> None:
             raise DataError(f"{path}: {label}: its physical or digital range is none: correct the header")
     if path.stat().st_size < expected:
         raise DataError(f"{path} is truncated, {path.stat().st_size} of {expected} bytes: fetch the file again")
+
+
+def _check_digital_ranges(path: Path, signals: Iterable[EdfSignal]) -> None:
+    """Check that samples lie in the digital range that the header states; outside, its gain is not that of the file.
+
+    Raises:
+        DataError: a share of a signal does not; names the signal.
+    """
+    for signal in signals:
+        digital = signal.digital
+        low, high = signal.digital_range
+        if digital.size and ((digital < low) | (digital > high)).mean() > MAX_BEYOND:
+            name = signal.label.strip()
+            raise DataError(f"{path}: {name}: samples lie beyond the digital range of its header: correct the header")
 
 
 def _open(path: Path) -> Edf:

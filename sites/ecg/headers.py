@@ -22,9 +22,9 @@ BYTES_PER_SAMPLE = {
     "8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0, "160": 2.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3,
 }  # fmt: skip
 """Of the storage formats whose samples are of one length."""
-_GAIN = re.compile(r"-?\d*\.?\d*(?:[eE][+-]?\d+)?(?:\(-?\d+\))?")
+_GAIN = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?:\(-?\d+\))?")
 LARGEST = 1e30
-"""Converter units per physical unit; a larger gain makes every sample 0."""
+"""Converter units per physical unit; a larger gain makes every sample 0, and one below its inverse, infinite."""
 NUMBERED = re.compile(r"lead \d+", re.IGNORECASE)
 """Name of a channel that has none, or no other."""
 NO_FILE = "~"
@@ -257,8 +257,10 @@ def _read_channel(path: Path, line: str, number: int) -> Channel:
         raise _error(path, line, "expected a file name of letters, digits, - and _ with one dot, and a format")
     if match.end("byte_offset") != len(" ".join(fields[:2])):
         raise _error(path, fields[1], "expected a format such as 16, 212 or 16x4:5+24")
-    if len(fields) > 2 and not (_GAIN.fullmatch(fields[2]) and abs(_number(path, match["adc_gain"], 1.0)) < LARGEST):
-        raise _error(path, fields[2], "expected a gain such as 200 or 200(0)")
+    if len(fields) > 2:
+        size = abs(_number(path, match["adc_gain"], 1.0)) if _GAIN.fullmatch(fields[2]) else LARGEST
+        if not 1 / LARGEST < (size or 1.0) < LARGEST:
+            raise _error(path, fields[2], "expected a gain such as 200 or 200(0)")
     for text in fields[3 : 8 if len(fields) == 9 else 7]:
         if not text.removeprefix("-").isdecimal():
             raise _error(path, text, "expected a whole number")

@@ -37,7 +37,7 @@ _OTHER_SIGNAL = re.compile(
     r"|nasal|naf|ptaf|therm\w*|imp\w*|bioz|icg|z0|dz|pleth\w*|ppg|puls\w*|bvp|pzt|spo2|sao2|ox\w*|et ?co2|co2|temp\w*"
     r"|acc\w*|gyr\w*|gsr|eda|abp|art|bp|nbp|nibp|cvp|pap|paw|uap|icp|p[1-9]|pressure|press|hr|fhr|toco|uc|eeg|eog|emg"
     r"|[lr]oc|[em][12]|chin\w*|leg|l?leg|rleg|[lr]at|scg|bcg|pos\w*|light|batt\w*|stim\w*|trig\w*|event\w*|mark\w*"
-    r"|sync\w*|nirs|status)\b"
+    r"|sync\w*|nirs|status|st|qt|rr|edr)\b"
     r"|^(?:fp|af|fc|ft|cp|tp|po|[fctpo])(?:z|\d{1,2})(?: ?- ?(?:a|m|ref|fp|f|c|p|o|t)(?:z|\d)?)?$"
 )
 _MILLIVOLTS = {

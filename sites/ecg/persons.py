@@ -24,6 +24,12 @@ _AGE = re.compile(
     r"|\s+(?P<letter>[wm]))?(?:\s*(?:,|and)?\s*(?P<months>\d{1,2})\s*mo(?:nths?)?)?(?![\w/])",
     re.IGNORECASE,
 )
+_OTHER_AGE = re.compile(
+    r"\b(?:maternal|mother|paternal|father|parent|donor|partner|gestation(?:al)?|menstrual|postmenstrual|conceptional"
+    r"|bone|heart|vascular|biological|mean|average|median|at|since|from|until|before|after|of)(?:[\u2019']?s)?[\s_-]*$",
+    re.IGNORECASE,
+)
+"""Before the word age: another person's, of something else, or at another time."""
 OLDEST_IN_LETTERS = 24
 """Up to this number, a letter m or w after an age may stand for months or weeks; above it stands for a sex."""
 _PER_YEAR = {"y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}
@@ -75,9 +81,11 @@ def _read_age(line: str) -> tuple[float, str]:
     """Return the age in a comment in years, NaN if it gives none, or no single one; and a letter m or w after it.
 
     `45 M` is a man of 45, `6 months` and `006M` are half a year; `6 m` may be either, so that nothing is known.
+    The age of a mother, or at the first syncope, is not the patient's.
     """
     unknown = float("nan"), ""
-    match = _AGE.search(line)
+    own = (each for each in _AGE.finditer(line) if not _OTHER_AGE.search(line[: each.start()]))
+    match = next(own, None)
     if match is None or match["sign"] in ("-", "<") or match["to"]:
         return unknown
     age = float(match["age"].replace(",", "."))

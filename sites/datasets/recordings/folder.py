@@ -70,7 +70,8 @@ class RecordingFolder:
             recording = recordings.read_recording(self.folder, name, self._annotator)
         else:
             path = edf.edf_path(self.folder, name)
-            recording = edf.read_edf_recording(path, name)
+            own_beats = self.options.labels == "beats" and self._annotator is None
+            recording = edf.read_edf_recording(path, name, self.codes if own_beats else ())
             if self._annotator is not None:
                 file, length = self._annotation_file(path), len(recording.signal)
                 marks = read_annotations(file, length, recording.rate, recording.rate)

@@ -43,6 +43,8 @@ _DATE = re.compile(
 )
 FIRST_SECONDS, LAST_SECONDS = 3e8, 4.2e9
 """Seconds since 1970 of the years 1979 to 2103."""
+FIRST_DAYS, LAST_DAYS = 25_569, 54_789
+"""Days since 1900, as spreadsheets count them, of the years 1970 to 2049."""
 MIN_DATES = 5
 """Whole numbers such as 20240131 are dates if there are so many different ones."""
 LONGEST_NAME, LONGEST_COLUMN = 60, 200
@@ -186,6 +188,9 @@ def _guess_input(table: Table, name: str, column: Column) -> Input | None:
     if whole and ((low >= 1900 and high <= 2100) or (low >= FIRST_SECONDS and high < LAST_SECONDS)):
         kind = "years of a calendar" if high <= 2100 else "seconds since 1970"
         table.say("check", name, f"its numbers may be {kind}: give the age or hours between times instead")
+    if low >= FIRST_DAYS and high < LAST_DAYS and column.different >= MIN_DATES:
+        table.say("check", name, "its numbers may be days since 1900, as a spreadsheet stores dates: give the age or "
+                  "hours between times instead")  # fmt: skip
     unit = choose_unit(name, float(np.nanmedian(numbers)))
     if unit is None:
         _check_thousands(table, name)

@@ -20,7 +20,7 @@ from sites.datasets.table.files import (
 )
 from sites.datasets.table.known import choose_unit
 from sites.person_units import find_factors
-from sites.spellings import check_hospitals, check_patients, count_perhaps_alike
+from sites.spellings import check_hospitals, check_patients, count_perhaps_alike, find_perhaps_alike_hospitals
 
 LEAK_AUROC = 0.985
 """An input that alone separates the outcome so well is probably known only after it."""
@@ -29,6 +29,8 @@ UNIT_RATIO = 2.5
 """A hospital's median so many times that of the others is probably in another unit."""
 UNIT_SPREAD, UNIT_TOLERANCE = (10, 50, 90), 0.1
 """Percentiles of a hospital's usual values, and how close (as a logarithm) a ratio of medians is to a unit's factor."""
+MIN_SHARES, SHARE_GAP = 5, 5.0
+"""Numbers that may be shares among percentages: how many, and how far the largest must be from the percentages."""
 MIN_PATIENTS = 20
 MIN_EVENTS = 5
 Numbers = npt.NDArray[np.float64]
@@ -54,6 +56,7 @@ def add_suspicions(table: Table, description: Description) -> None:
         _check_missing(table, name, column.present, hospital, positions)
         if values is not None:
             _check_units(table, name, values, hospital)
+            _check_shares(table, name, values)
     _check_copies(table)
 
 
@@ -117,6 +120,11 @@ def _check_hospitals(
     positions: npt.NDArray[np.int32],
 ) -> None:
     codes, names = hospital
+    column = description.read.hospital or ""
+    if lost := int((codes < 0).sum()):
+        table.say("check", column, f"missing in {lost} rows, which are not used")
+    for alike in find_perhaps_alike_hospitals(names)[:5]:
+        table.say("check", column, f"{', '.join(alike[:4])} may be one hospital: then write it in one way")
     who = table.columns[description.patient].codes if description.patient else np.arange(table.rows)
     for i, name in enumerate(names):
         own = (codes == i) & (positions >= 0)
@@ -214,6 +222,20 @@ def _check_units(
     if far:
         table.say("check", name, f"the median differs from that of the other hospitals ({', '.join(far[:5])}): is the "
                   "unit the same?")  # fmt: skip
+
+
+def _check_shares(table: Table, name: str, values: Numbers) -> None:
+    """Report numbers up to 1 that, a hundred times as large, are like all others: shares among percentages."""
+    given = values[~np.isnan(values)]
+    shares, others = given[given <= 1], given[given > 1]
+    if len(shares) < MIN_SHARES or len(others) < len(shares) or shares.min() <= 0 or (shares % 1 == 0).any():
+        return
+    if (
+        others.min() > SHARE_GAP * shares.max()
+        and ((100 * shares >= others.min()) & (100 * shares <= others.max())).all()
+    ):
+        table.say("check", name, f"{len(shares)} numbers are a hundredth of the size of the others: are they shares, "
+                  "and the others percentages?")  # fmt: skip
 
 
 def _differing_by_unit(name: str, values: dict[str, Numbers]) -> list[str]:

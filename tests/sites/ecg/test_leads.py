@@ -61,7 +61,8 @@ def test_names_of_further_ecg_leads(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["Pulse", "BVP", "Trigger", "ECG trigger", "PCG", "Chin1-Chin2", "LAT", "LOC-A2", "E1-M2", "THO", "CHEST", "Nasal",
-     "BioZ", "dZ/dt", "Battery", "PAW", "P1", "FHR", "Gyro", "RSP", "C3", "Fz", "HR", "Stim marker", "EKG EMG"],
+     "BioZ", "dZ/dt", "Battery", "PAW", "P1", "FHR", "Gyro", "RSP", "C3", "Fz", "HR", "Stim marker", "EKG EMG",
+     "ST II", "ST-V5", "QT II", "EDR", "ECG EDR", "RR"],
 )  # fmt: skip
 def test_names_of_other_signals_are_never_scored_even_in_millivolts(tmp_path: Path, text: str) -> None:
     assert names_other_signal(text)

@@ -184,6 +184,9 @@ def test_a_folder_in_place_of_a_header_is_named(tmp_path: Path) -> None:
         ("# Age: 45-50", np.nan), ("# Age: <1", np.nan), ("# Age: 60+", 60), ("# 3 M KCl infusion", np.nan),
         ("# 69 M 1085 1629 x1", 69), ("# Age: 45 M", 45), ("# Age: 56 W", 56), ("# Age: 006M", 0.5),
         ("# Age: 6 m", np.nan), ("# Age: 1 year 6 months", 1.5), ("# Age: 45 y, 3 mo", 45.25),
+        ("# Maternal age: 31", np.nan), ("# syncope at age 20", np.nan), ("# mother's age: 31", np.nan),
+        ("# Gestational age: 38 weeks; age: 3 days", 3 / 365.25), ("# bone-age: 12, age: 14", 14),
+        ("# Patient age: 61", 61),
     ],
 )  # fmt: skip
 def test_ages_are_in_years_or_unknown(tmp_path: Path, comment: str, age: float) -> None:

@@ -116,6 +116,9 @@ def test_an_age_that_is_no_single_number_of_years_is_unknown(tmp_path: Path, tex
         ("16", "61", "several formats or byte offsets"),
         ("16", "16+4", "several formats or byte offsets"),
         ("16 1e400", "16", "expected a gain"),
+        ("16 1e-300/mV", "16", "expected a gain"),
+        ("16 /mV 16 0", "16", "expected a gain"),
+        ("16 ./mV", "16", "expected a gain"),
     ],
 )
 def test_signals_that_cannot_share_a_file_are_named(tmp_path: Path, first: str, second: str, message: str) -> None:
@@ -219,3 +222,45 @@ def test_channels_that_are_not_read_are_named(tmp_path: Path) -> None:
     patch(tmp_path / "r.edf", 256 + 96 * signals + 8, "mmHg", 8)
     _, look = guess_description(tmp_path)
     assert any(item.text == "channels that are not read, because they are no ECG: ABP (1)" for item in look.findings)
+
+
+def test_samples_beyond_the_digital_range_of_an_edf_header_refuse_it(tmp_path: Path) -> None:
+    path = tmp_path / "r.edf"
+    write_edf(path)
+    signals = int(path.read_bytes()[252:256])
+    patch(path, 256 + 120 * signals, "-50", 8)
+    patch(path, 256 + 128 * signals, "50", 8)
+    with pytest.raises(DataError, match="ECG II: samples lie beyond the digital range of its header: correct"):
+        read_edf_recording(path, "r")
+
+
+def read_edf_beats(folder: Path, marks: Any) -> Any:
+    folder.mkdir(exist_ok=True)
+    write_edf(folder / "r.edf", 30, marks)
+    settings = {"read": {"files": "edf", "annotator": None}, "examples": "beats", "labels": "beats", "leads": 1,
+                "classes": [{"name": "N", "values": ["N"]}, {"name": "V", "values": ["V"]}]}  # fmt: skip
+    return own.read(folder, validate_settings(Description, settings, "test"), ["r"], folder / "store")
+
+
+EDF_BEATS = [(second + 0.496, None, "V" if second % 4 == 2 else "N") for second in range(1, 29)]
+
+
+def test_beats_that_edf_annotates_twice_count_once(tmp_path: Path) -> None:
+    once = read_edf_beats(tmp_path / "once", EDF_BEATS)
+    twice = read_edf_beats(tmp_path / "twice", [*EDF_BEATS, *((at + 0.05, None, text) for at, _, text in EDF_BEATS)])
+    assert twice.excluded["beats that are annotated more than once"] == len(EDF_BEATS)
+    np.testing.assert_array_equal(twice.y, once.y)
+    np.testing.assert_array_equal(twice.features, once.features)
+
+
+def test_beats_that_edf_annotates_beyond_the_signal_are_counted(tmp_path: Path) -> None:
+    cohort = read_edf_beats(tmp_path, [*EDF_BEATS, (30.5, None, "N"), (31.5, None, "V"), (31.0, None, "a note")])
+    assert cohort.excluded["beats annotated after the end of the signal"] == 2
+
+
+@pytest.mark.parametrize(("words", "sex"), [("17 f 01-JAN-1950 X", 0), ("17 male X X", 1), ("17 W X X", 0)])
+def test_a_sex_in_another_spelling_does_not_hide_whose_a_recording_is(tmp_path: Path, words: str, sex: int) -> None:
+    write_edf(tmp_path / "r.edf")
+    patch(tmp_path / "r.edf", 8, words, 80)
+    person = read_edf_person(tmp_path / "r.edf")
+    assert (person.code, person.sex) == ("17", sex)

@@ -99,3 +99,14 @@ def test_a_german_case_number_is_the_patient(tmp_path: Path) -> None:
     described, findings, _ = look(tmp_path, renamed("Fallnummer", [f"F{100000 + i}" for i in range(N)]))
     assert described.patient == "Fallnummer"
     assert has(findings, "check Fallnummer: taken as the patient: if a person may have several")
+
+
+@pytest.mark.parametrize("part", [0.0, 0.25])
+def test_dates_as_a_spreadsheet_counts_them_are_named(tmp_path: Path, part: float) -> None:
+    _, findings, _ = look(tmp_path, {"t.csv": text(columns(admitted=[45123 + i * 7 % N + part for i in range(N)]))})
+    assert has(findings, "check admitted: its numbers may be days since 1900, as a spreadsheet stores dates")
+
+
+def test_counts_that_reach_beyond_dates_are_no_dates(tmp_path: Path) -> None:
+    _, findings, _ = look(tmp_path, {"t.csv": text(columns(cells=[9000 + i * 997 for i in range(N)]))})
+    assert not has(findings, "days since 1900")

@@ -15,6 +15,7 @@ from sites.datasets.table.description import Description
 from sites.datasets.table.examine import load_table
 from sites.datasets.table.guess import guess_description
 from sites.datasets.table.rows import read_rows
+from tests.sites.datasets.table.looking import N, columns, has, look, text
 
 
 def describe(**changes: Any) -> Description:
@@ -84,3 +85,25 @@ def test_a_number_in_a_spreadsheets_dress_is_no_second_person(tmp_path: Path, ot
     (tmp_path / "t.csv").write_text(f"who,hr,died\n1234,60,0\n{cell},61,1\n")
     with pytest.raises(DataError, match="1 patients are written in several ways"):
         read_rows(tmp_path, describe())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Zürich", "Zurich"), ("Zürich", "Zuerich"), ("St. Mary", "St Mary"), ("North-A", "North A"), ("Ost", "Ost (2)"),
+     ("Møre", "More"), ("Łódź", "Lodz"), ("North Hospital", "North"), ("Klinik Ost", "Ost")],
+)  # fmt: skip
+def test_hospitals_that_may_be_one_are_named(tmp_path: Path, one: str, other: str) -> None:
+    names = [(one, other, "West")[i % 3] for i in range(N)]
+    _, findings, _ = look(tmp_path, {"t.csv": text(columns(hospital=names))})
+    assert has(findings, f"check hospital: {', '.join(sorted((one, other)))} may be one hospital")
+    _, findings, _ = look(
+        tmp_path, {"u.csv": text(columns(hospital=[("Ost", "West", "7", "17")[i % 4] for i in range(N)]))}
+    )
+    assert not has(findings, "may be one hospital")
+
+
+@pytest.mark.parametrize("blank", ["", "unknown"])
+def test_rows_without_a_hospital_are_counted(tmp_path: Path, blank: str) -> None:
+    names = [blank if i % 10 == 0 else ("East", "West")[i % 2] for i in range(N)]
+    _, findings, _ = look(tmp_path, {"t.csv": text(columns(hospital=names))})
+    assert has(findings, "check hospital: missing in 6 rows, which are not used")

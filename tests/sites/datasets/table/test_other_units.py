@@ -54,3 +54,18 @@ def test_hospitals_of_other_patients_are_not_named(tmp_path: Path, ratio: float)
 def test_numbers_with_a_unit_behind_them_are_named(tmp_path: Path, cells: list[str], named: bool) -> None:
     _, findings, _ = look(tmp_path, {"t.csv": text(columns(value=cells))})
     assert has(findings, "are numbers with a sign or unit, and become categories") == named
+
+
+def test_shares_among_percentages_are_named(tmp_path: Path) -> None:
+    share = [10 + i * 7 % 50 for i in range(N)]
+    mixed = [value / 100 if i % 10 == 3 else value for i, value in enumerate(share)]
+    _, findings, _ = look(tmp_path, {"t.csv": text(columns(ejection=mixed))})
+    assert has(findings, "check ejection: 6 numbers are a hundredth of the size of the others")
+    for values in (
+        share,
+        [value / 100 for value in share],
+        [0.2 * 1.1**i for i in range(N)],
+        [i % 2 * 20 + i for i in range(N)],
+    ):
+        _, findings, _ = look(tmp_path, {"t.csv": text(columns(ejection=values))})
+        assert not has(findings, "a hundredth of the size")
