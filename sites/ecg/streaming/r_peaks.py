@@ -2,17 +2,22 @@
 
 As in `sites/ecg/r_peaks.py`, a QRS is where the moving average of the squared 8 to 20 Hz band over 97 ms exceeds that
 over 611 ms by a share of the mean. What is not causal there is causal here: the filter has a fixed delay
-(`sites/ecg/streaming/filtering.py`), and the mean is that of the last 10 s. Two rules are added:
+(`sites/ecg/streaming/filtering.py`), and the mean is that of the last 10 s. Four rules are added:
 
-- a block of less than 5 % of the median strength of the last 8 beats is noise or a P wave, unless 1.5 s passed;
+- a block of less than 5 % of the median strength of the last 8 beats is noise or a P wave, unless 1.5 s passed: then of
+  less than 1 %;
+- so is one of less than 15 times the median energy of the last 9.6 s, if it has less than 25 % of that strength: what
+  raises the energy between beats is noise, or a rhythm of wide waves, and those soon have the usual strength;
 - within 360 ms of a beat, one of less than 10 % of its strength is its T wave (after Pan, Tompkins 1985, IEEE TBME
-  32(3):230-236).
+  32(3):230-236);
+- of the first three blocks, those of less than 5 % of their median strength are no beats either: a stream often starts
+  with a P wave. They wait for one another, 3 s at most.
 
 Of two blocks within 240 ms the stronger is kept. Energies are whole numbers (0.1 uV squared), so that their running
-sums are exact. A peak is known `DELAY_SECONDS` after it, at the latest.
+sums are exact. A peak is known `DELAY_SECONDS` after it at the latest, one of the first three 3 s after the first.
 
-Sensitivity and positive predictivity on the MIT-BIH Arrhythmia Database are in docs/reference/monitor.md; the share of
-the mean, the 240 ms and both rules were chosen on its records.
+Sensitivity and positive predictivity on the MIT-BIH Arrhythmia Database are in docs/how-to/monitor.md; the share of the
+mean, the 240 ms and the other rules were chosen on its records, the rule of the median energy on those of DS1 alone.
 """
 
 from __future__ import annotations
@@ -31,7 +36,10 @@ SHORT, LONG, OFFSET, MEAN = 12, 77, 0.16, 1250
 """Samples of both moving averages, the share of the mean, and the samples of the mean."""
 MIN_WIDTH, REFRACTORY, T_WAVE, PAUSE = 12, 30, 45, 187
 WEAK, WEAK_AFTER_PAUSE, WEAK_T = 0.05, 0.01, 0.10
-REMEMBERED = 8
+NOISE, WEAK_IN_NOISE, FLOOR, MIN_FLOOR = 15, 0.25, 1200, 125
+"""Multiple of the median energy, share of the usual strength, and samples of the median, at most and at least."""
+REMEMBERED, LEARNED, LEARNING = 8, 3, 375
+"""Beats whose strength is the usual one, those from which it is known, and samples that the first ones wait for it."""
 MICROVOLTS = 1e4
 """Units of 0.1 uV in a mV."""
 LARGEST = 2e6
@@ -70,6 +78,7 @@ class PeakFinder:
         self._waiting: list[Peak] = []
         self._last: Peak | None = None
         self._strengths: list[int] = []
+        self._learned = False
 
     def push(self, energy: Energies, last: bool = False) -> list[Peak]:
         """Take further energies, and return the peaks that nothing can change any more.
@@ -136,12 +145,15 @@ class PeakFinder:
         part = self._energy[start - self._first : end - self._first]
         peak = Peak(start + int(part.argmax()), start, end, int(part.max()))
         last = self._waiting[-1] if self._waiting else self._last
-        if len(self._strengths) >= 3 and last is not None:
+        if self._waiting and end >= self._waiting[0].sample + LEARNING:
+            self._learned = True
+        if len(self._strengths) >= LEARNED and last is not None:
             usual = float(np.median(self._strengths))
             gap = peak.sample - last.sample
-            if peak.strength < usual * (WEAK if gap < PAUSE else WEAK_AFTER_PAUSE):
-                return
-            if gap < T_WAVE and peak.strength < WEAK_T * last.strength:
+            limit = WEAK_AFTER_PAUSE * usual
+            if gap < PAUSE:
+                limit = max(WEAK * usual, min(NOISE * self._measure_floor(end), WEAK_IN_NOISE * usual))
+            if peak.strength < limit or (gap < T_WAVE and peak.strength < WEAK_T * last.strength):
                 return
         if self._waiting and peak.sample - last.sample < REFRACTORY:  # type: ignore[union-attr]
             if peak.strength <= self._waiting[-1].strength:
@@ -150,9 +162,30 @@ class PeakFinder:
             self._strengths.pop()
         self._waiting.append(peak)
         self._strengths = [*self._strengths[1 - REMEMBERED :], peak.strength]
+        if not self._learned and len(self._strengths) >= LEARNED:
+            self._judge_start()
+
+    def _judge_start(self) -> None:
+        """Drop the first beats that are too weak; the usual strength is known if none is."""
+        limit = WEAK * float(np.median(self._strengths))
+        self._waiting = [peak for peak in self._waiting if peak.strength >= limit]
+        self._strengths = [peak.strength for peak in self._waiting]
+        self._learned = len(self._strengths) >= LEARNED
+
+    def _measure_floor(self, end: int) -> int:
+        """Return the median energy before a sample; 0 if too little is known."""
+        before = self._energy[max(0, end - FLOOR - self._first) : end - self._first]
+        if len(before) < MIN_FLOOR:
+            return 0
+        middle = (len(before) - 1) // 2
+        return int(np.partition(before, middle)[middle])
 
     def _release(self, ready: int, last: bool) -> list[Peak]:
         """Return the peaks that no later block can replace."""
+        if self._waiting and not self._learned and not last:
+            if ready < self._waiting[0].sample + LEARNING:
+                return []
+            self._learned = True
         frontier = ready if self._open is None else self._open
         count = len(self._waiting)
         while not last and count and self._waiting[count - 1].sample + REFRACTORY > frontier:
