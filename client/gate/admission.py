@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
+from contextlib import suppress
 from functools import lru_cache
 
 from client.gate.approvals import check_approval
@@ -12,7 +13,7 @@ from client.gate.bounded_numbers import check_numbers, check_overflows
 from client.gate.grown_trees import check_continued, check_growing, check_trees, keep_trees
 from client.gate.guarded_settings import FORGETTING, LATENT_SUMS, UNMEASURED, allows, check_grain, check_settings
 from client.gate.plausible_scaling import check_scaling
-from client.gate.questions import QUESTION_KINDS, digest_question, digest_settings
+from client.gate.questions import QUESTION_KINDS, digest_personal_question, digest_question, digest_settings
 from client.gate.register import TOO_FEW, Register, open_register
 from client.gate.run_limits import check_method, check_run, check_task
 from client.gate.weights import check_control, check_first_weights, check_later_weights, get_update_path
@@ -166,8 +167,9 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     if isinstance(request, FinalTestRequest):
         test_limits = policy.max_tested_models_per_run, policy.max_tested_models_per_month
         register.ask(run, QUESTION_KINDS["test"], digest_question(request), *test_limits)
-        if request.method.pull is not None:  # the personal model is answered for too
-            register.ask(run, QUESTION_KINDS["test"], f"{digest_question(request)} personal", *test_limits)
+        if request.method.pull is not None:  # the personal model is answered for too, where the limits leave room
+            with suppress(SiteError):
+                register.ask(run, QUESTION_KINDS["test"], digest_personal_question(request), *test_limits)
     elif isinstance(request, LatentRequest):
         if not allows(policy, LATENT_SUMS):
             raise SiteError(f"policy: latent sums are this hospital's to allow (allowed_settings: {LATENT_SUMS})")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 
+from client.gate.register import open_register
 from client.gate.weights import digest_weights
 from client.policy import SitePolicy
+from client.site_context import SiteContext
 from common.config import config_to_json
-from common.requests import ModelRequest
+from common.metrics.table_names import NO_PERSONAL
+from common.requests import FinalTestRequest, ModelRequest
 
 QUESTION_KINDS = {"validation": "validation", "test": "a test"}
 """By split: the kind under which the register counts models that are evaluated on it."""
@@ -51,3 +54,26 @@ def digest_question(request: ModelRequest) -> str:
     result.update(repr((getattr(request, "threshold", None), request.round, request.state_round)).encode())
     result.update(getattr(request, "latent", b""))
     return result.hexdigest()
+
+
+def digest_personal_question(request: ModelRequest) -> str:
+    """Return a digest of what a request asks about the personal model that it is tested with."""
+    return f"{digest_question(request)} personal"
+
+
+def may_answer_personal_model(context: SiteContext, request: FinalTestRequest) -> bool:
+    """Return whether a run has personal models, and the limits of tested models left room for this site's.
+
+    The request must have been admitted. A simulation has no limits.
+    """
+    if request.method.pull is None or context.simulated:
+        return request.method.pull is not None
+    digest = digest_personal_question(request)
+    return open_register(context).has_counted(request.run_id, QUESTION_KINDS["test"], digest)
+
+
+def describe_limit(policy: SitePolicy) -> str:
+    """Return the note of a site that answers for the federated model alone."""
+    limits = ((policy.max_tested_models_per_run, "a run"), (policy.max_tested_models_per_month, "30 days"))
+    each = " and ".join(f"{limit} in {span}" for limit, span in limits if limit is not None)
+    return f"{NO_PERSONAL}, because this site's policy leaves no second model to be tested (at most {each})"

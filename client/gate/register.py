@@ -219,6 +219,12 @@ class Register:
                     raise SiteError(f"policy: this hospital answers {kind} for at most {limit} models in {span}")
             connection.execute("INSERT INTO questions VALUES (?, ?, ?, ?)", (*key, now))
 
+    def has_counted(self, run: str, kind: str, digest: str) -> bool:
+        """Return whether a question was counted (`ask`), and so may be answered."""
+        with self.open() as connection:
+            query = "SELECT 1 FROM questions WHERE run = ? AND kind = ? AND digest = ?"
+            return connection.execute(query, (run, kind, digest)).fetchone() is not None
+
     def count_questions(self, run: str, kind: str, digest: str) -> int:
         """Return which question of its kind in 30 days one is, from 1; the same question again has the same number.
 

@@ -14,7 +14,13 @@ from client.evaluation.predictions import build_predictor, compute_predictions, 
 from client.evaluation.recalibration import evaluate_recalibrations
 from client.gate.disclosure import ReleaseRules
 from client.gate.guarded_settings import LATENT_VIEW, allows
-from client.gate.questions import QUESTION_KINDS, digest_question, find_error_growth
+from client.gate.questions import (
+    QUESTION_KINDS,
+    describe_limit,
+    digest_question,
+    find_error_growth,
+    may_answer_personal_model,
+)
 from client.gate.register import open_register
 from client.privacy.evaluation_checks import check_private_evaluation
 from client.requests.evaluate_privately import test_privately, validate_privately
@@ -96,7 +102,9 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
         tables |= more_tables
     if request.method.local and not loaded.saved.arrays:
         results = add_note(results, "local layers: this site has none, so the server's initial ones")
-    if request.method.pull is not None:
+    if request.method.pull is not None and not may_answer_personal_model(context, request):
+        results |= add_note({ALL_PATIENTS: results[ALL_PATIENTS]}, describe_limit(policy))
+    elif request.method.pull is not None:
         own = evaluated  # where no personal model is kept: the same counts with other errors would be another answer
         if loaded.saved.arrays or context.simulated:
             load_personal_weights(loaded.model, request, loaded.saved)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import nn
 
 from client.evaluation.person_sums import compute_shares, select_groups
+from client.gate.questions import describe_limit, may_answer_personal_model
 from client.gate.register import TOO_FEW
 from client.privacy.evaluation_checks import check_private_evaluation
 from client.privacy.private_evaluation import release_sums
@@ -60,7 +61,9 @@ def test_privately(context: SiteContext, request: FinalTestRequest) -> FinalTest
     if request.method.local and not loaded.saved.arrays:
         notes[ALL_PATIENTS] = "local layers: this site has none, so the server's initial ones"
     personal = request.method.pull is not None
-    if personal:
+    if personal and not may_answer_personal_model(context, request):
+        notes[ALL_PATIENTS] = describe_limit(context.policy)
+    elif personal:
         load_personal_weights(loaded.model, request, loaded.saved)
         named = {personal_table(name): members for name, members in groups.items()}
         sums |= _sum_tables(loaded.model, loaded.site, request, named)

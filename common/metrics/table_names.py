@@ -9,6 +9,8 @@ with RESAMPLED_SUFFIX. Models that were compared where a score is known have nam
 ALL_PATIENTS, PERSONAL = "all", "personal"
 WITHOUT_PREFIX, AGAINST_PREFIX, GROUP_PREFIX, RECALIBRATED_PREFIX = "without ", "against ", "group ", "recalibrated "
 RESAMPLED_SUFFIX = "/resampled"
+NO_PERSONAL = "personal model: not answered"
+"""What the note starts with of a site that answers for the federated model alone."""
 WHERE_KNOWN, WHERE_UNKNOWN = ":known", ":unknown"
 
 

@@ -38,6 +38,7 @@ from experiments.report.document.shift import LeftOutSite, Shift, TransferResult
 from experiments.report.notices import (
     collect_notices,
     collect_partial_notices,
+    collect_personal_notices,
     collect_ranking_notices,
     collect_selection_notices,
 )
@@ -89,6 +90,7 @@ def _assemble(files: RunFolder, run: Mapping[str, Any], outcome: Mapping[str, An
             all(item.private for item in privacy) and all(item.private for item in evaluation_privacy),
             [
                 *collect_partial_notices(outcome, data.site_kind),
+                *collect_personal_notices(outcome, data.site_kind),
                 *collect_selection_notices(run, outcome, lines),
                 *collect_ranking_notices(models, data.site_kind),
             ],

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.metrics.merged_scores import MERGED, read_merged_reasons
-from common.metrics.table_names import ALL_PATIENTS
+from common.metrics.table_names import ALL_PATIENTS, NO_PERSONAL
 from common.percent import format_hundred, format_percent
 from experiments.report.document.results import ModelResult
 from experiments.report.document.run import Data, Notice
@@ -80,6 +80,26 @@ def collect_partial_notices(outcome: Mapping[str, Any], kind: str = "hospital") 
     partial = outcome.get("partial") or {}
     text = list_some([f"{site}: {what}" for site, what in partial.items()], separator="; ")
     return [Notice(level="partial", text=f"PARTIAL, not all {kind}s took part in all of it: {text}")] if text else []
+
+
+def collect_personal_notices(outcome: Mapping[str, Any], kind: str = "hospital") -> list[Notice]:
+    """Return a notice where hospitals answer for the federated model and not for their personal ones.
+
+    Args:
+        outcome: federated.json.
+        kind: what a site is, such as region.
+    """
+    results = (outcome.get("test") or {}).get(ALL_PATIENTS) or {}
+    sites = [
+        site
+        for site, item in sorted(results.items())
+        if any(note.startswith(NO_PERSONAL) for note in item.get("notes") or ())
+    ]
+    if not sites:
+        return []
+    rest = f"their figures are those of the other {kind}s" if len(sites) < len(results) else "they have no figures"
+    why = "whose policy leaves room for one tested model"
+    return [Notice(level="warning", text=f"Personal models are not tested at {list_some(sites)}, {why}: {rest}.")]
 
 
 def collect_selection_notices(

@@ -8,7 +8,7 @@ from common.errors import EngineError
 from common.metrics.evaluation import pool_evaluations
 from common.metrics.figures import Evaluation
 from common.metrics.paired_resamples import Draws, resample_tables
-from common.metrics.table_names import RESAMPLED_SUFFIX
+from common.metrics.table_names import PERSONAL, RESAMPLED_SUFFIX
 from common.replies import FinalTestReply
 from common.requests import FinalTestRequest
 from common.task import Task
@@ -67,10 +67,12 @@ def run_test(run: Run, outcome: Outcome) -> None:
     reports = {site: reply.report for site, reply in replies.items()}
     if private:
         outcome.test, outcome.pooled = combine_noisy_evaluations(run, replies, outcome.threshold)
+        outcome.pooled = note_unanswered_models(outcome.pooled, outcome.test, replies)
         outcome.spent["test"] = {site: report.privacy for site, report in reports.items() if report.privacy}
         stop_on_loss(run.config.federation, "final evaluation", lost)
         return
     outcome.test, outcome.pooled = combine_evaluations(run.task, replies)
+    outcome.pooled = note_unanswered_models(outcome.pooled, outcome.test, replies)
     outcome.recalibration = {site: item.recalibration for site, item in reports.items() if item.recalibration}
     outcome.explanations = {site: item.explanation for site, item in reports.items() if item.explanation}
     outcome.tables = {site: reply.tables for site, reply in replies.items()}
@@ -120,6 +122,21 @@ def combine_evaluations(
             note = f"suppressed at, and so without, {each}"
             pooled[name] = pooled[name].model_copy(update={"notes": (*pooled[name].notes, note)})
     return by_table, pooled
+
+
+def note_unanswered_models(
+    pooled: Mapping[str, Evaluation],
+    by_table: Mapping[str, Mapping[str, Evaluation]],
+    replies: Mapping[str, FinalTestReply],
+) -> dict[str, Evaluation]:
+    """Return pooled figures, those of personal models with the sites whose limits allowed the federated model alone."""
+    if PERSONAL not in pooled:
+        return dict(pooled)
+    withheld = list_suppressed_tables(replies).get(PERSONAL, {})
+    others = sorted(set(replies) - set(by_table[PERSONAL]) - set(withheld))
+    note = f"without {', '.join(others)}, whose policy leaves no second model to be tested"
+    notes = (*pooled[PERSONAL].notes, note) if others else pooled[PERSONAL].notes
+    return {**pooled, PERSONAL: pooled[PERSONAL].model_copy(update={"notes": notes})}
 
 
 def list_suppressed_tables(replies: Mapping[str, FinalTestReply]) -> dict[str, dict[str, int]]:

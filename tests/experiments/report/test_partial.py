@@ -19,6 +19,7 @@ from experiments.report.text.findings import describe_status
 from experiments.report.write import write_report
 from experiments.runs import run
 from tests.experiments.conftest import Make
+from tests.experiments.report.plain_page import remove_marks
 
 MISSED = {"west": "missed 2 of 3 rounds: went offline in rounds 2 to 3", "va": "did not connect within 120 s"}
 TEXT = (
@@ -90,3 +91,26 @@ def test_a_hospital_that_cannot_start_is_on_the_first_screen(
     page = (folder / "report.html").read_text()
     assert page.index("the disk of this ward is gone") < page.index('<dl class="facts">')
     assert not (folder / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_page_says_where_personal_models_are_not_tested(make_run: Make, everywhere: bool) -> None:
+    folder = make_run()
+    path = folder / "federated.json"
+    outcome = json.loads(path.read_text())
+    results = outcome["test"]["all"]
+    named = sorted(results) if everywhere else sorted(results)[:1]
+    for site in named:
+        results[site]["notes"] = [
+            "personal model: not answered, because this site's policy leaves no second model to be tested"
+        ]
+    path.write_text(json.dumps(outcome))
+    rest = "they have no figures" if everywhere else "their figures are those of the other hospitals"
+    report = build_report(folder)
+    (notice,) = report.notices
+    assert notice.text == (
+        f"Personal models are not tested at {', '.join(named)}, whose policy leaves room for one tested model: {rest}."
+    )
+    write_report(report, folder)
+    assert notice.text in remove_marks((folder / "report.html").read_text())
+    assert notice.text in (folder / "summary.md").read_text()
