@@ -78,6 +78,12 @@ def join_hospitals(hospitals: Mapping[str, pd.DataFrame], outcome: str) -> pd.Da
         UsageError: no hospital, or what is given is no DataFrame.
         DataError: a hospital lacks a column that another has.
     """
+    if not isinstance(hospitals, Mapping):
+        raise UsageError(
+            "federate: give the DataFrames by hospital, as in {'north': df1, 'south': df2}, or "
+            "dict(tuple(df.groupby('hospital'))) of one with a column of the hospital; "
+            f"not a {type(hospitals).__name__}"
+        )
     if not hospitals:
         raise UsageError("federate: give at least one hospital, as in {'north': df}")
     for name, frame in hospitals.items():

@@ -22,7 +22,8 @@ def predict_frame(model: ScoringModel, inputs: pd.DataFrame | Array | tuple[Arra
     """Return the probability of each class and the predicted class for each example; see `Run.predict`."""
     if isinstance(inputs, pd.DataFrame):
         if set(model.task.features) <= set(inputs.columns) and not model.task.channels:
-            features = inputs[list(model.task.features)].to_numpy(np.float32, na_value=np.nan)
+            columns = [_read_numbers(inputs[name], f"the column {name}") for name in model.task.features]
+            features = np.stack(columns, axis=1) if columns else np.zeros((len(inputs), 0), np.float32)
             result = _predict_arrays(model, np.zeros((len(inputs), 0, 0)), features)
         elif model.config.data.dataset == "table":
             result = _predict_table(model, inputs)
@@ -32,12 +33,29 @@ def predict_frame(model: ScoringModel, inputs: pd.DataFrame | Array | tuple[Arra
             raise DataError(f"predict: {what}; its inputs are {', '.join(model.task.features[:20]) or 'a signal'}")
         return result.set_axis(inputs.index)
     first, second = inputs if isinstance(inputs, tuple) else (inputs, None)
-    x = np.asarray(first, dtype=np.float32)
+    x = _read_numbers(first, "the array")
     if second is not None or model.task.channels:
         n = len(x)
-        features = np.zeros((n, 0), np.float32) if second is None else np.asarray(second, dtype=np.float32)
+        features = np.zeros((n, 0), np.float32) if second is None else _read_numbers(second, "the array")
         return _predict_arrays(model, x, features)
     return _predict_arrays(model, np.zeros((len(x), 0, 0)), x)
+
+
+def _read_numbers(values: Any, what: str) -> npt.NDArray[np.float32]:
+    """Return values in single precision.
+
+    Raises:
+        DataError: one is no number; the value, which may be a patient's, is not quoted.
+    """
+    try:
+        if isinstance(values, pd.Series):
+            return values.to_numpy(np.float32, na_value=np.nan)
+        return np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"predict: {what} holds something that is no number: give the model's inputs as numbers, or a DataFrame "
+            "with the columns of the run's table"
+        ) from None
 
 
 def _predict_arrays(model: ScoringModel, x: Array, features: Array) -> pd.DataFrame:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ import pytest
 
 import wardround as wr
 from common.errors import DataError, UsageError
+from experiments.python.predict import predict_frame
 from sites.datasets.table import simulate
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -139,3 +142,20 @@ def test_frames_that_do_not_fit_are_named(frames: dict[str, pd.DataFrame]) -> No
         wr.federate({"north": [1, 2]}, outcome="died")  # type: ignore[dict-item]
     with pytest.raises(UsageError, match="at least one hospital"):
         wr.federate({}, outcome="died")
+    with pytest.raises(
+        UsageError, match=r"give the DataFrames by hospital, .*groupby\('hospital'\).*; not a DataFrame"
+    ):
+        wr.federate(frames["hospital-1"], outcome="died")  # type: ignore[arg-type]
+
+
+def test_what_is_no_number_is_refused_without_its_value() -> None:
+    table = pd.DataFrame({"age": [70, 61], "lactate": [1.5, "Mrs Smith"]})
+    task = SimpleNamespace(features=("age", "lactate"), channels=0, samples=0, missing=True)
+    model: Any = SimpleNamespace(task=task)
+    for inputs, what in ((table, "the column lactate"), (table.to_numpy(), "the array")):
+        with pytest.raises(DataError) as error:
+            predict_frame(model, inputs)
+        assert str(error.value) == (
+            f"predict: {what} holds something that is no number: give the model's inputs as numbers, or a DataFrame "
+            "with the columns of the run's table"
+        )
