@@ -6,7 +6,9 @@ same at every hospital. A hospital's own description decides what a run may read
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +117,15 @@ def find_first_difference(one: Any, other: Any, where: str = "") -> str:
     return "" if one == other else where
 
 
+@lru_cache(maxsize=16)
+def _parse(text: str) -> Any:
+    """Return what a text in YAML holds; every hospital of a simulation reads one description."""
+    return parse_yaml(text)
+
+
 def _parse_file(path: Path) -> Any:
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
+        return copy.deepcopy(_parse(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

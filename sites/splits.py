@@ -215,13 +215,16 @@ def _draw_persons(
     count = min(round(share * len(names)) or (1 if share > 0 and len(names) > 2 else 0), max(0, len(names) - 1))
     if count == 0:
         return {}
-    table = np.asarray([np.sum([item.examples for item in persons[name]], axis=0) for name in names], dtype=float)
-    table = np.sqrt(table)
-    total = np.maximum(table.sum(0), 1e-12)
+    recordings = [persons[name] for name in names]
+    counts = [
+        own[0].examples if len(own) == 1 else np.sum([item.examples for item in own], axis=0) for own in recordings
+    ]
+    table = np.sqrt(np.asarray(counts, dtype=float))
+    total, there = np.maximum(table.sum(0), 1e-12), table.sum(0) > 0
     best, best_cost = np.arange(count), np.inf
     for _ in range(200):
         chosen = rng.permutation(len(names))[:count]
-        cost = float((np.abs(table[chosen].sum(0) / total - share) * (table.sum(0) > 0)).sum())
+        cost = float((np.abs(table[chosen].sum(0) / total - share) * there).sum())
         if cost < best_cost:
             best, best_cost = chosen, cost
     return {names[int(i)]: side for i in best}

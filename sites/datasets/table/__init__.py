@@ -161,8 +161,7 @@ def read(folder: Path, options: Description, ids: Sequence[str], store: Path) ->
     chosen = np.flatnonzero(owner >= 0)
     chosen = chosen[np.argsort(owner[chosen], kind="stable")]
     excluded = {why: int(n) for why, n in zip(rows.reasons, rows.cleared[wanted].sum(0), strict=True) if n}
-    firsts = {int(rows.hospital[i]): int(i) for i in reversed(range(len(rows.patients)))}
-    for home, first in firsts.items():
+    for home, first in zip(*np.unique(rows.hospital, return_index=True), strict=True):
         if position[first] >= 0:
             for why, n in zip(rows.exclusions, rows.excluded[home].tolist(), strict=True):
                 if n:

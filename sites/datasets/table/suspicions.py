@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -241,17 +242,35 @@ def _check_shares(table: Table, name: str, values: Numbers) -> None:
 def _differing_by_unit(name: str, values: dict[str, Numbers]) -> list[str]:
     """Return the hospitals whose usual values do not overlap with all others', but do in another unit."""
     odd: list[str] = []
-    values = {label: own for label, own in values.items() if np.isfinite(own).sum() >= MIN_PATIENTS}
-    for label, own in values.items() if len(values) > 1 else ():
-        others = np.concatenate([numbers for other, numbers in values.items() if other != label])
-        low, middle, high = np.nanpercentile(own, UNIT_SPREAD)
-        other_low, other_middle, other_high = np.nanpercentile(others, UNIT_SPREAD)
+    ordered = {label: np.sort(own[~np.isnan(own)]) for label, own in values.items()}
+    ordered = {label: own for label, own in ordered.items() if np.isfinite(own).sum() >= MIN_PATIENTS}
+    if len(ordered) < 2:
+        return odd
+    whole = np.sort(np.concatenate(list(ordered.values())))
+    for label, own in ordered.items():
+        low, middle, high = np.percentile(own, UNIT_SPREAD)
+        other_low, other_middle, other_high = compute_percentiles_without(whole, own, UNIT_SPREAD)
         if min(middle, other_middle) <= 0 or (low <= other_high and other_low <= high):
             continue
         ratio = np.log(middle / other_middle)
         if any(abs(ratio - np.log(factor)) < UNIT_TOLERANCE for factor in find_factors(name)):
             odd.append(label)
     return odd
+
+
+def compute_percentiles_without(whole: Numbers, part: Numbers, percentiles: Sequence[float]) -> Numbers:
+    """Return the percentiles of the values of `whole` without those of `part`; both are in order.
+
+    >>> compute_percentiles_without(np.asarray([1.0, 2.0, 2.0, 3.0, 7.0]), np.asarray([2.0, 7.0]), [0, 50, 75]).tolist()
+    [1.0, 2.0, 2.5]
+    """
+    ranks = np.arange(len(part))
+    positions = np.searchsorted(whole, part) + ranks - np.searchsorted(part, part)  # of the part's values in the whole
+    exact = np.asarray(percentiles) / 100 * (len(whole) - len(part) - 1)
+    below = np.floor(exact).astype(np.int64)
+    above = np.minimum(below + 1, len(whole) - len(part) - 1)
+    low, high = (whole[rank + np.searchsorted(positions - ranks, rank, side="right")] for rank in (below, above))
+    return np.asarray(low + (high - low) * (exact - below))
 
 
 def _check_copies(table: Table) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sites.datasets.table.suspicions import compute_percentiles_without
 from tests.sites.datasets.table.looking import N, columns, has, look, text
 
 FACTORS = [("height", 172.0, 9.0, 0.3937), ("hemoglobin", 13.0, 1.0, 0.6206), ("potassium", 4.2, 0.4, 3.91)]
@@ -69,3 +70,13 @@ def test_shares_among_percentages_are_named(tmp_path: Path) -> None:
     ):
         _, findings, _ = look(tmp_path, {"t.csv": text(columns(ejection=values))})
         assert not has(findings, "a hundredth of the size")
+
+
+@pytest.mark.parametrize("decimals", [0, 3])
+def test_percentiles_of_the_other_hospitals_are_numpys(decimals: int) -> None:
+    rng = np.random.default_rng(decimals)
+    for own, others in ((20, 20), (20, 1), (300, 41), (41, 300)):
+        one, rest = (np.sort(rng.normal(5, 2, size).round(decimals)) for size in (own, others))
+        whole = np.sort(np.concatenate([one, rest]))
+        expected = np.percentile(rest, (0, 10, 50, 90, 100))
+        np.testing.assert_allclose(compute_percentiles_without(whole, one, (0, 10, 50, 90, 100)), expected, rtol=1e-12)
