@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from client import input_scaling
+from client.cluster_node import find_data_of_node
 from client.gate.changed_records import change_records
 from client.gate.own_records import check_records
 from client.gate.own_split import apply_own_split
@@ -320,7 +321,7 @@ def _assign_hospitals(reduced_config: str) -> tuple[Source, list[tuple[str, tupl
 
     Cached for all hospitals together, because it reads every file. The hospitals are sorted by name.
     """
-    config = config_from_json(reduced_config)
+    config = find_data_of_node(config_from_json(reduced_config))
     source = datasets.open_source(config, None)
     hospitals, everyone, dropped = datasets.assign_hospitals(source, config)
     owner = {item: name for name, ids in hospitals.items() for item in ids}

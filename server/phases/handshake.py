@@ -60,7 +60,7 @@ def run_handshake(
     limit = config.federation.connect_timeout
     wanted = set(config.federation.expect)
     need = max(config.federation.min_sites, len(wanted), 1)
-    fixed = bool(getattr(grid, "fixed_nodes", False))
+    fixed_nodes = bool(getattr(grid, "fixed_nodes", False))
     start = last_change = time.monotonic()
     refused: dict[str, str] = {}
     reported: tuple[int, int, tuple[str, ...]] | None = None
@@ -69,6 +69,8 @@ def run_handshake(
     while True:
         registered = read_names()
         online = sorted(grid.get_node_ids())
+        # Ray's nodes register one after another; when all have, none comes or goes
+        fixed = fixed_nodes or (config.federation.engine == "ray" and len(online) >= need)
         if again := approvals.take_due(time.monotonic()):
             federation.contacted -= again
         fresh = [node for node in online if node not in federation.contacted]

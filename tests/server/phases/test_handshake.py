@@ -76,6 +76,21 @@ def test_a_named_site_that_refuses_is_not_waited_for() -> None:
         run_handshake(grid, config, quiet)
 
 
+@pytest.mark.parametrize(("engine", "seconds"), [("ray", 1.0), ("federation", 60.0)])
+def test_a_run_on_ray_waits_for_no_site_whose_node_has_failed(
+    engine: str, seconds: float, waiting_clock: WaitingClock
+) -> None:
+    config = tiny.run_config(
+        federation__engine=engine, federation__expect=["north", "west"], federation__connect_timeout=60.0
+    )
+    reason = messages.pack_error("", "DataError", "this node has no data")
+    grid = FakeGrid([hello("north"), lambda request: Error(code=messages.ERROR_CODE, reason=reason)])
+    grid.fixed_nodes = False
+    with pytest.raises(EngineError, match=r"missing west \(node 2: this node has no data\)"):
+        run_handshake(grid, config, quiet)
+    assert waiting_clock.now == pytest.approx(seconds, abs=1.0)
+
+
 def test_only_named_sites_take_part() -> None:
     config = tiny.run_config(federation__expect=["north"])
     federation, refused = run_handshake(FakeGrid([hello("north"), hello("south")]), config, quiet)
