@@ -33,6 +33,7 @@ from common.trees import grows_trees
 from experiments import restore
 from experiments.runs.model_files import check_model_files
 from experiments.scoring.rhythm import RhythmTally
+from experiments.scoring.unusual_inputs import count_unusual_inputs
 from sites import datasets
 from sites.cohort import Cohort
 from sites.datasets import Source
@@ -298,7 +299,8 @@ def score_records(
     if not model.task.channels or model.task.rate_hz < 1:
         done = 0
         for rows in tables.read_unlabelled_tables(source):
-            yield score_rows(model, rows)
+            unusual = count_unusual_inputs(rows.cohort, model.scaling)
+            yield score_rows(model, replace(rows, suspicions={**rows.suspicions, **unusual}))
             done += len(rows.cohort.y)
             on_record(done, 0)
         return

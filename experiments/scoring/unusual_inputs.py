@@ -20,6 +20,7 @@ FAR, WIDE = 3.0, 4.0
 DEVIATIONS = 2.563
 """Between the 10% and the 90% quantile of a normal distribution."""
 MOST_LISTED = 8
+FAR_FROM_TRAINING = "far from the values that the model was trained on"
 
 
 def describe_unusual_inputs(cohorts: Mapping[str, Cohort], scaling: Scaling | None) -> list[str]:
@@ -31,10 +32,16 @@ def describe_unusual_inputs(cohorts: Mapping[str, Cohort], scaling: Scaling | No
             texts.append(f"{site}: no example of {_shorten(absent)}: figures that need this class have no value.")
         if scaling is not None and (columns := list(find_unusual_inputs(cohort, scaling))):
             texts.append(
-                f"{site}: {_shorten(columns)}: far from the values that the model was trained on. Is it another unit, "
-                "another column, or another population?"
+                f"{site}: {_shorten(columns)}: {FAR_FROM_TRAINING}. Is it another unit, another column, or another "
+                "population?"
             )
     return texts
+
+
+def count_unusual_inputs(cohort: Cohort, scaling: Scaling | None) -> dict[str, int]:
+    """Return the number of examples by each input of theirs that is far from the training patients'."""
+    names = list(find_unusual_inputs(cohort, scaling)) if scaling is not None else []
+    return {f"{name}: {FAR_FROM_TRAINING}: another unit, column or population?": len(cohort.y) for name in names}
 
 
 def find_unusual_inputs(cohort: Cohort, scaling: Scaling) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from sites.datasets.table.inputs import apply_own_reading, build_task
 from sites.datasets.table.rows import read_rows
 from sites.unlabelled_rows import Exclusion, ScorableRows, unlabelled_cohort
 
+NOT_NAMED = "a table that the run's read.files does not name: give its folder a table.yaml, or move it away"
+
 
 def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
     """Yield the rows of a folder, a hospital at a time."""
@@ -24,6 +27,7 @@ def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
     none = np.zeros(0, np.float32)
     timed = look_ahead(rows, options, labelled=False) if options.time else TimedRows(rows, none, none)
     rows = timed.rows
+    unread = tuple(Exclusion(name, NOT_NAMED) for name in _unread_tables(source.folder, rows.files))
     for number, hospital in enumerate(rows.hospitals):
         chosen = np.flatnonzero(rows.hospital[rows.patient] == number)
         own, owner = np.unique(rows.patient[chosen], return_inverse=True)
@@ -48,10 +52,17 @@ def read_unlabelled(source: Source) -> Iterator[ScorableRows]:
         yield ScorableRows(
             cohort,
             columns,
-            tuple(Exclusion(hospital, why, rows=n) for why, n in excluded if n),
+            (*(unread if number == 0 else ()), *(Exclusion(hospital, why, rows=n) for why, n in excluded if n)),
             about={"hospital": hospital},
             cleared={why: n for why, n in cleared if n},
         )
+
+
+def _unread_tables(folder: Path, read: Sequence[str]) -> list[str]:
+    """Return the tables of a folder without a description of its own that are not among those that were read."""
+    if (folder / FILE_NAME).is_file():
+        return []
+    return sorted(path.name for path in folder.iterdir() if is_table_file(path) and path.name not in read)
 
 
 def _reading_for_scores(source: Source) -> Description:
