@@ -7,6 +7,7 @@ import multiprocessing
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -89,8 +90,17 @@ async def _measure(settings: Settings, patients: int, factor: float, seconds: fl
             await asyncio.sleep(0.05)
             workers = running.ward.workers
             looks.append((time.monotonic(), max(w.age for w in workers), sum(w.load.shed for w in workers)))
-        await asyncio.sleep(1)
+        ward = running.ward
+        await wait_until_unchanged(lambda: ward.packets["udp"] + ward.refused.total(), 1.0)
         return summarise_saturation(running, result.get(timeout=10) | result.get(timeout=10), looks, delays, patients)
+
+
+async def wait_until_unchanged(count: Callable[[], int], pause: float) -> None:
+    """Wait until a count stays the same for a pause: the monitor has read what the kernel held for it."""
+    before = -1
+    while (now := count()) != before:
+        before = now
+        await asyncio.sleep(pause)
 
 
 def summarise_saturation(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ pytest.importorskip("tornado")
 from experiments.bench.monitor_alarms import count_alarms
 from experiments.bench.monitor_beats import Matches, list_runs, outside
 from experiments.bench.monitor_load import Usage, describe_machine, generate_signal, measure_load
-from experiments.bench.monitor_saturation import measure_saturation
+from experiments.bench.monitor_saturation import measure_saturation, wait_until_unchanged
 from experiments.bench.monitor_time import measure_time
 from experiments.monitor.decisions import Limits
 from sites.ecg.recordings import Recording
@@ -69,6 +70,12 @@ def test_growth_of_memory_is_that_of_the_second_half() -> None:
     figures = describe_machine(start + later, 5.4)
     assert figures["memory_growth_mib_a_minute"] == pytest.approx(2.0, abs=0.01)
     assert (figures["cores_used"], figures["cores_used_by_main_process"]) == (0.05, 0.01)
+
+
+def test_packets_that_the_kernel_still_holds_are_waited_for() -> None:
+    counts = iter([3, 70, 90, 90, 95])
+    asyncio.run(wait_until_unchanged(lambda: next(counts), 0.0))
+    assert list(counts) == [95]  # what was sent has been read twice the same
 
 
 @pytest.mark.slow
