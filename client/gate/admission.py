@@ -20,8 +20,10 @@ from client.gate.weights import check_control, check_first_weights, check_later_
 from client.policy import SitePolicy
 from client.privacy.checks import check_private_training
 from client.privacy.evaluation_checks import check_private_evaluation
+from client.privacy.units import digest_splits
 from client.site import Site, change_training, load_site
 from client.site_context import SiteContext
+from client.training.state_files import StateFiles
 from common.errors import SiteError
 from common.requests import (
     CanaryRequest,
@@ -164,19 +166,21 @@ def check_model(register: Register, site: Site, request: ModelRequest, context: 
     exact = not privacy.evaluation_on and privacy.validation != "unprotected"
     if isinstance(request, ValidateRequest) and privacy.on and exact:
         raise SiteError("policy: a private run chooses nothing on validation patients (privacy.validation)")
+    state = StateFiles.read_requested(context, site.name, request)
+    question = digest_question(request, state, digest_splits(site))
     if isinstance(request, FinalTestRequest):
         test_limits = policy.max_tested_models_per_run, policy.max_tested_models_per_month
-        register.ask(run, QUESTION_KINDS["test"], digest_question(request), *test_limits)
+        register.ask(run, QUESTION_KINDS["test"], question, *test_limits)
         if request.method.pull is not None:  # the personal model is answered for too, where the limits leave room
             with suppress(SiteError):
-                register.ask(run, QUESTION_KINDS["test"], digest_personal_question(request), *test_limits)
+                register.ask(run, QUESTION_KINDS["test"], digest_personal_question(question), *test_limits)
     elif isinstance(request, LatentRequest):
         if not allows(policy, LATENT_SUMS):
             raise SiteError(f"policy: latent sums are this hospital's to allow (allowed_settings: {LATENT_SUMS})")
-        register.ask(run, "latent sums", digest_question(request), 1, policy.max_tested_models_per_month)
+        register.ask(run, "latent sums", question, 1, policy.max_tested_models_per_month)
     else:
         round_limits = policy.max_rounds_per_run, policy.max_validated_models_per_month
-        register.ask(run, QUESTION_KINDS["validation"], digest_question(request), *round_limits)
+        register.ask(run, QUESTION_KINDS["validation"], question, *round_limits)
 
 
 def check_tree_request(register: Register, site: Site, request: ModelRequest, context: SiteContext) -> None:

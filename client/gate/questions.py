@@ -9,6 +9,7 @@ from client.gate.register import open_register
 from client.gate.weights import digest_weights
 from client.policy import SitePolicy
 from client.site_context import SiteContext
+from common.arrays import Weights
 from common.config import config_to_json
 from common.metrics.table_names import NO_PERSONAL
 from common.requests import FinalTestRequest, ModelRequest
@@ -43,32 +44,45 @@ def digest_settings(request: ModelRequest) -> str:
     return result.hexdigest()
 
 
-def digest_question(request: ModelRequest) -> str:
+def digest_question(request: ModelRequest, state: Weights, people: str) -> str:
     """Return a digest of what a request asks about: the model, and all else that changes its answer.
 
     The errors of counts depend on it. Were two models one question, such as the same weights under two scalings, or
-    with what this site kept of two rounds, an answer that is not the same for both would show a person between them.
+    with two forms of what this site keeps, an answer that is not the same for both would show a person between them.
+    The number of the round is not enough: a round that is trained again leaves another state, and so does another run.
+
+    Args:
+        request: about a model.
+        state: what this site keeps of the run, as it is used to answer (client/training/state_files.py).
+        people: a digest of the site's people: more of them may have come since the last time. It is that of all splits:
+            a test and a validation of one model are one question about those who validate.
     """
     result = hashlib.sha256(digest_weights(request.weights).encode())
     result.update(digest_settings(request).encode())
     result.update(repr((getattr(request, "threshold", None), request.round, request.state_round)).encode())
+    result.update(f"\x1f{digest_weights(state)}\x1f{people}\x1f".encode())
     result.update(getattr(request, "latent", b""))
     return result.hexdigest()
 
 
-def digest_personal_question(request: ModelRequest) -> str:
-    """Return a digest of what a request asks about the personal model that it is tested with."""
-    return f"{digest_question(request)} personal"
+def digest_personal_question(question: str) -> str:
+    """Return a digest of what is asked about the personal model of a site, from that about the model it is tested with."""
+    return f"{question} personal"
 
 
-def may_answer_personal_model(context: SiteContext, request: FinalTestRequest) -> bool:
+def may_answer_personal_model(context: SiteContext, request: FinalTestRequest, question: str) -> bool:
     """Return whether a run has personal models, and the limits of tested models left room for this site's.
 
-    The request must have been admitted. A simulation has no limits.
+    A simulation has no limits.
+
+    Args:
+        context: the site's.
+        request: admitted before.
+        question: its digest (`digest_question`).
     """
     if request.method.pull is None or context.simulated:
         return request.method.pull is not None
-    digest = digest_personal_question(request)
+    digest = digest_personal_question(question)
     return open_register(context).has_counted(request.run_id, QUESTION_KINDS["test"], digest)
 
 

@@ -228,11 +228,15 @@ class Register:
     def count_questions(self, run: str, kind: str, digest: str) -> int:
         """Return which question of its kind in 30 days one is, from 1; the same question again has the same number.
 
-        It must have been counted (`ask`).
+        Raises:
+            SiteError: it has not been counted (`ask`).
         """
         with self.open() as connection:
             query = "SELECT rowid, time FROM questions WHERE run = ? AND kind = ? AND digest = ?"
-            row, when = connection.execute(query, (run, kind, digest)).fetchone()
+            counted = connection.execute(query, (run, kind, digest)).fetchone()
+            if counted is None:
+                raise SiteError("policy: what this hospital keeps of the run has changed since the request came")
+            row, when = counted
             count = "SELECT COUNT(*) FROM questions WHERE kind = ? AND rowid <= ? AND time > ?"
             number: int = connection.execute(count, (kind, row, when - MONTH_SECONDS)).fetchone()[0]
             return max(1, number)

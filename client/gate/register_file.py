@@ -252,8 +252,12 @@ def pack_people(members: npt.NDArray[np.bool_]) -> PackedGroup:
 
 
 def draw_error(secret: bytes, group: bytes, deviation: float) -> int:
-    """Return by how many people an answer about a group is off: at most 4 deviations, the same for the same group."""
-    key = hmac.new(secret, b"error" + group, hashlib.sha256).digest()
+    """Return by how many people an answer about a group is off: at most 4 deviations, the same for the same group.
+
+    The deviation is part of what it is drawn from. One draw in two sizes, before and after the hospital sets another
+    `count_noise`, would show the number without it.
+    """
+    key = hmac.new(secret, f"error of {deviation!r}:".encode() + group, hashlib.sha256).digest()
     drawn = np.random.default_rng(int.from_bytes(key[:16], "big")).normal()
     return round(deviation * float(np.clip(drawn, -4, 4)))
 

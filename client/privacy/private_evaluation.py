@@ -30,10 +30,11 @@ from client.privacy import budget
 from client.privacy.accounting import GaussianSteps, solve_noise
 from client.privacy.charges import Charge, LedgerRow
 from client.privacy.ledger import Ledger
-from client.privacy.units import PEOPLE_KEY, UNIT_NAMES, digest_people
+from client.privacy.units import PEOPLE_KEY, UNIT_NAMES, digest_people, digest_splits
 from client.site import Site
 from client.site_context import SiteContext
 from common import noise
+from common.arrays import Weights
 from common.config import RunConfig
 from common.metrics.noisy_counts import NORM_MARGIN, ReleaseLayout
 from common.private_evaluation import CONFUSION, EvaluatedSplit, count_planned_releases
@@ -65,6 +66,7 @@ def release_sums(
     sums: Mapping[str, Floats],
     layout: ReleaseLayout,
     people: int,
+    state: Weights,
 ) -> EvaluationRelease:
     """Charge and return noisy sums; the release of the same request before is returned as it was.
 
@@ -76,13 +78,15 @@ def release_sums(
         sums: exact sums over people, by table and part.
         layout: the weights of the parts.
         people: number of people reported to the server.
+        state: what the site keeps of the run, as the model that was counted uses it.
 
     Raises:
         BudgetSpent: the charge would overspend; nothing is released.
         DataError: the ledger cannot be used.
     """
     ledger = budget.open_ledger(context, site, split)
-    key = f"release/{request.run_id}/{request.kind}/{digest_settings(request)}/{digest_question(request)}"
+    question = digest_question(request, state, digest_splits(site))
+    key = f"release/{request.run_id}/{request.kind}/{digest_settings(request)}/{question}"
     text = ledger.read_text(key)
     if text is None:
         row = charge_release(context, site, request.config, split, request.run_id, request.round)

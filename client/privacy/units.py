@@ -23,6 +23,10 @@ _digests: dict[int, tuple[Site, str]] = {}
 """Cached by the site object's id, with the site: hashing a cohort takes as long as an epoch of a small model."""
 
 
+_people: dict[int, tuple[Site, str]] = {}
+"""The same for digests of people: each message about a model asks for one."""
+
+
 def digest_cohort(site: Site) -> str:
     """Return a digest of all examples of a site and the persons they belong to; splits do not change it."""
     known = _digests.get(id(site))
@@ -50,6 +54,18 @@ def digest_people(cohort: Cohort) -> str:
     """Return a digest of the persons of a split; their examples do not change it."""
     names = sorted({cohort.persons[i] for i in np.unique(cohort.patient)})
     return hashlib.sha256("\x1f".join(names).encode()).hexdigest()
+
+
+def digest_splits(site: Site) -> str:
+    """Return a digest of the persons of each split; their examples do not change it."""
+    known = _people.get(id(site))
+    if known is not None and known[0] is site:
+        return known[1]
+    digest = " ".join(digest_people(part) for part in (site.train, site.validation, site.test))
+    if len(_people) >= 64:
+        _people.clear()
+    _people[id(site)] = site, digest
+    return digest
 
 
 def count_units(train: Cohort, level: str) -> int:

@@ -15,6 +15,7 @@ from client.gate.questions import find_error_growth
 from client.gate.register import TOO_FEW, open_register
 from client.gate.register_file import draw_error
 from client.gate.tables import round_sums
+from client.privacy.units import digest_people
 from client.site import change_training, choose_summed_settings, load_site, without_detection
 from client.site_context import SiteContext
 from common import distance, scaling
@@ -83,7 +84,7 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
     if not context.simulated:
         check_base_scaling(agreed, scaling.compute_column_moments(values))
         register = open_register(context)
-        question = digest_summary(base, config)
+        question = digest_summary(base, config, digest_people(cohort))
         register.ask("", QUESTION, question, None, MAX_SUMMARIES_PER_MONTH)
     z = (values.astype(np.float64) - agreed.centre) / agreed.spread
     summary = distance.summarise_columns(z, person, minimum, config.seed).arrays()
@@ -97,9 +98,16 @@ def sum_columns(context: SiteContext, cohort: Cohort, config: RunConfig, base: b
     return {**rounded, "cells": cells}
 
 
-def digest_summary(base: bytes, config: RunConfig) -> str:
-    """Return a digest of what a summary depends on: were other data one question, their errors would be the same."""
-    return hashlib.sha256(base + f"\x1f{config.seed}\x1f{config.data.model_dump_json()}".encode()).hexdigest()
+def digest_summary(base: bytes, config: RunConfig, people: str) -> str:
+    """Return a digest of what a summary depends on: were other data one question, their errors would be the same.
+
+    Args:
+        base: the scaling.
+        config: the run.
+        people: a digest of those who are summarised: more of them may have come.
+    """
+    about = f"\x1f{config.seed}\x1f{config.data.model_dump_json()}\x1f{people}"
+    return hashlib.sha256(base + about.encode()).hexdigest()
 
 
 def answer_cells(z: Floats, person: npt.NDArray[np.int64], minimum: int, error: Callable[[str], int]) -> Floats:

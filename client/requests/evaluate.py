@@ -23,6 +23,7 @@ from client.gate.questions import (
 )
 from client.gate.register import open_register
 from client.privacy.evaluation_checks import check_private_evaluation
+from client.privacy.units import digest_splits
 from client.requests.evaluate_privately import test_privately, validate_privately
 from client.requests.loaded_model import LoadedModel, load_model, refuse_external
 from client.site import load_site
@@ -56,7 +57,7 @@ def handle_validate(context: SiteContext, request: ValidateRequest) -> ValidateR
         build_predictor(loaded.model, request.config, request.latent, bounded=not context.simulated), cohort
     )
     counts = count_predictions(logits, cohort, request.config, rows=rows, hidden=hidden)
-    rules = read_rules(context, request, "validation", changed.mixing)
+    rules = read_rules(context, request, "validation", loaded, changed.mixing)
     total = counts.total
     if rules is not None:
         total = rules.coarsen_validation(total, counts.people, counts.names, hidden)
@@ -80,7 +81,7 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
     evaluated = _evaluate(context, request, loaded, changed.mixing)
     results, tables = dict(evaluated.results), dict(evaluated.tables)
     suppressed = dict(evaluated.suppressed)
-    rules = read_rules(context, request, "test", changed.mixing)
+    rules = read_rules(context, request, "test", loaded, changed.mixing)
     for note in rules.describe_errors() if rules is not None else ():
         results = add_note(results, note)
     if changed.mixing is not None and ALL_PATIENTS in results:
@@ -102,9 +103,10 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
         tables |= more_tables
     if request.method.local and not loaded.saved.arrays:
         results = add_note(results, "local layers: this site has none, so the server's initial ones")
-    if request.method.pull is not None and not may_answer_personal_model(context, request):
+    pulls = request.method.pull is not None
+    if pulls and not may_answer_personal_model(context, request, _digest_asked(context, request, loaded)):
         results |= add_note({ALL_PATIENTS: results[ALL_PATIENTS]}, describe_limit(policy))
-    elif request.method.pull is not None:
+    elif pulls:
         own = evaluated  # where no personal model is kept: the same counts with other errors would be another answer
         if loaded.saved.arrays or context.simulated:
             load_personal_weights(loaded.model, request, loaded.saved)
@@ -143,21 +145,36 @@ def _evaluate(
         request.threshold,
         minimum=context.policy.min_cell_patients,
         raw=load_site(context, request.config),
-        rules=read_rules(context, request, "test", mixing),
+        rules=read_rules(context, request, "test", loaded, mixing),
         prefix=prefix,
     )
 
 
-def read_rules(context: SiteContext, request: ModelRequest, split: str, mixing: Floats | None) -> ReleaseRules | None:
+def read_rules(
+    context: SiteContext, request: ModelRequest, split: str, loaded: LoadedModel, mixing: Floats | None
+) -> ReleaseRules | None:
     """Return the rules for an answer about the patients of a split at a hospital; None in a simulation.
 
-    `mixing`: how outcomes of validation patients were replaced, or None.
+    Args:
+        context: the site's context.
+        request: what is asked.
+        split: whose people the answer is about.
+        loaded: the model that answers.
+        mixing: how outcomes of validation patients were replaced, or None.
+
+    Raises:
+        SiteError: what the site keeps of the run has changed since the request was admitted.
     """
     if context.simulated:
         return None
     register = open_register(context)
-    dataset, question = request.config.data.dataset, digest_question(request)
+    dataset, question = request.config.data.dataset, _digest_asked(context, request, loaded)
     number = register.count_questions(request.run_id, QUESTION_KINDS[split], question)
     growth = find_error_growth(context.policy, number)
     rules = ReleaseRules.from_register(context.policy, register, dataset, request.run_id, split, question, growth)
     return replace(rules, mixing=mixing)
+
+
+def _digest_asked(context: SiteContext, request: ModelRequest, loaded: LoadedModel) -> str:
+    """Return the digest of a question to this site, as it was admitted (`digest_question`)."""
+    return digest_question(request, loaded.saved.arrays, digest_splits(load_site(context, request.config)))

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from torch import nn
 
 from client.evaluation.person_sums import compute_shares, select_groups
-from client.gate.questions import describe_limit, may_answer_personal_model
+from client.gate.questions import describe_limit, digest_question, may_answer_personal_model
 from client.gate.register import TOO_FEW
 from client.privacy.evaluation_checks import check_private_evaluation
 from client.privacy.private_evaluation import release_sums
+from client.privacy.units import digest_splits
 from client.requests.handshake import count_evaluated
 from client.requests.loaded_model import LoadedModel, load_model
 from client.site import Site, load_site
@@ -42,7 +43,8 @@ def validate_privately(context: SiteContext, request: ValidateRequest) -> Valida
     shares = compute_shares(loaded.model, loaded.site.validation, request.config)
     everyone = {ALL_PATIENTS: np.ones(len(shares.confusion), dtype=bool)}
     layout = build_layout(request.config, site.task, "validation", personal=False)
-    released = release_sums(context, site, request, "validation", shares.sum_tables(everyone), layout, people)
+    sums, state = shares.sum_tables(everyone), loaded.saved.arrays
+    released = release_sums(context, site, request, "validation", sums, layout, people, state)
     return ValidateReply(site.name, ValidateReport(patients=people, privacy=released.spent), noisy=released.sums)
 
 
@@ -61,7 +63,8 @@ def test_privately(context: SiteContext, request: FinalTestRequest) -> FinalTest
     if request.method.local and not loaded.saved.arrays:
         notes[ALL_PATIENTS] = "local layers: this site has none, so the server's initial ones"
     personal = request.method.pull is not None
-    if personal and not may_answer_personal_model(context, request):
+    asked = digest_question(request, loaded.saved.arrays, digest_splits(site)) if personal else ""
+    if personal and not may_answer_personal_model(context, request, asked):
         notes[ALL_PATIENTS] = describe_limit(context.policy)
     elif personal:
         load_personal_weights(loaded.model, request, loaded.saved)
@@ -70,7 +73,7 @@ def test_privately(context: SiteContext, request: FinalTestRequest) -> FinalTest
         if not loaded.saved.arrays:
             notes[personal_table(ALL_PATIENTS)] = "personal model: this site has none, so the federated one"
     layout = build_layout(request.config, site.task, "test", personal)
-    released = release_sums(context, site, request, "test", sums, layout, people)
+    released = release_sums(context, site, request, "test", sums, layout, people, loaded.saved.arrays)
     report = FinalTestReport(evaluations={}, privacy=released.spent, notes=notes)
     return FinalTestReply(site.name, report, noisy=released.sums)
 

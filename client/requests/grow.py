@@ -12,18 +12,18 @@ import numpy.typing as npt
 
 from client.gate.grown_trees import check_growing, check_trees
 from client.gate.leaf_sums import release_leaf_sums
+from client.gate.questions import digest_question
 from client.gate.register import TOO_FEW, open_register
 from client.gate.tree_sums import release_node_sums
 from client.privacy.checks import check_private_training
 from client.privacy.noisy_counts import release_training_counts
 from client.privacy.noisy_leaf_sums import release_noisy_leaf_sums
-from client.privacy.units import count_units
+from client.privacy.units import count_units, digest_people
 from client.requests.loaded_model import refuse_external
 from client.site import find_replaced_share, load_changed_training, load_scaled_site, load_site
 from client.site_context import SiteContext
 from client.training.histograms import TrainingTable
 from client.training.leaf_sums import find_leaf_rows
-from common.arrays import pack_arrays
 from common.config import config_to_json
 from common.errors import SiteError
 from common.replies import GrowReply, Sums
@@ -68,8 +68,10 @@ def handle_grow(context: SiteContext, request: GrowRequest) -> GrowReply:
         rows = find_leaf_rows(table, request.weights, request.round)
         released, spent = release_noisy_leaf_sums(context, unscaled, rows, request, units)
     else:
-        sums = _sum_by_leaf if plan.drawn else _sum_nodes
-        released = sums(context, site.name, plan, table, request)
+        if plan.drawn:
+            released = _sum_by_leaf(context, digest_people(train), plan, table, request)
+        else:
+            released = _sum_nodes(context, site.name, plan, table, request)
     report = GrowReport(examples=examples, seconds=round(time.perf_counter() - start, 3), privacy=spent)
     return GrowReply(site.name, report, sums=released)
 
@@ -87,14 +89,36 @@ def _sum_nodes(context: SiteContext, name: str, plan: TreePlan, table: TrainingT
     return release_node_sums(sums, context.policy, np.random.default_rng(secrets.randbits(128)))
 
 
-def _sum_by_leaf(context: SiteContext, name: str, plan: TreePlan, table: TrainingTable, request: GrowRequest) -> Sums:
-    """Return the sums of the leaves of a round's trees as they may leave the site."""
+def digest_sums(context: SiteContext, request: GrowRequest, people: str) -> bytes:
+    """Return a digest of all that sums of leaves depend on.
+
+    With less, answers that differ would have the same errors, in two sizes, and could be solved for the sums: the
+    numbers of examples of each class, which the server states, weigh the gradients.
+
+    Args:
+        context: whose policy sets the size of errors and how records are changed.
+        request: what is asked.
+        people: a digest of those who train.
+    """
+    result = hashlib.sha256(digest_question(request, {}, people).encode())
+    result.update(repr((request.run_id, request.depth, request.class_counts, request.total)).encode())
+    policy = context.policy
+    result.update(repr((policy.update_noise, policy.record_noise, policy.replaced_values)).encode())
+    return result.digest()
+
+
+def _sum_by_leaf(context: SiteContext, people: str, plan: TreePlan, table: TrainingTable, request: GrowRequest) -> Sums:
+    """Return the sums of the leaves of a round's trees as they may leave the site.
+
+    `people`: a digest of those who train.
+    """
     rows = find_leaf_rows(table, request.weights, request.round)
     if context.simulated:
         gradient, hessian = rows.sum_by_leaf()
         return {"gradient": gradient, "hessian": hessian}
-    question = f"{request.run_id}\x1f{request.round}\x1f".encode() + pack_arrays(request.weights)
-    words = hashlib.sha256(open_register(context).read_secret() + b"leaves" + question).digest()
+    words = hashlib.sha256(
+        open_register(context).read_secret() + b"leaves" + digest_sums(context, request, people)
+    ).digest()
     rng = np.random.default_rng(int.from_bytes(words, "big"))
     return release_leaf_sums(rows, table.person, table.people, context.policy, rng)
 

@@ -14,7 +14,7 @@ from client.input_scaling import compute_input_histogram, compute_input_moments
 from client.privacy.checks import check_private_training
 from client.privacy.noisy_counts import release_training_counts
 from client.privacy.noisy_sums import release_noisy_sums
-from client.privacy.units import count_units
+from client.privacy.units import count_units, digest_people
 from client.requests.loaded_model import refuse_external
 from client.site import change_training, choose_summed_settings, load_site
 from client.site_context import SiteContext
@@ -67,7 +67,7 @@ def handle_scaling(context: SiteContext, request: ScalingRequest) -> ScalingRepl
 
 
 def bin_errors(context: SiteContext, train: Cohort, base: Scaling) -> BinNoise:
-    """Return the function that gives the error to add to the count of some bins, another for each scaling.
+    """Return the function that gives the error to add to the count of some bins, another for each scaling and people.
 
     Errors that were the same for the same examples would show whether somebody is between the bins of two scalings.
     For signals the error is 0, because their histograms hold many values of each person.
@@ -75,7 +75,8 @@ def bin_errors(context: SiteContext, train: Cohort, base: Scaling) -> BinNoise:
     width = train.features.shape[1]
     position = rank_bins(train.features, base.centre[:width], base.spread[:width])
     position[np.isnan(train.features)] = -1
-    secret = open_register(context).read_secret() + hashlib.sha256(base.to_bytes()).digest()
+    about = hashlib.sha256(base.to_bytes() + digest_people(train).encode()).digest()
+    secret = open_register(context).read_secret() + about
 
     def error(column: int, first: int, end: int) -> int:
         if column >= width:

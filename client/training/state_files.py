@@ -17,6 +17,7 @@ from client.site_context import SiteContext
 from common.arrays import Weights
 from common.errors import DataError, SiteError
 from common.files import escape_file_name, write_arrays
+from common.requests import ModelRequest
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,18 @@ class StateFiles:
             return None
         except (OSError, SafetensorError, ValueError):
             raise DataError(f"cannot read the state in {path}: move the file away to continue without it") from None
+
+    @classmethod
+    def read_requested(cls, context: SiteContext, site: str, request: ModelRequest) -> Weights:
+        """Return the arrays that belong to the weights of a request; none at a site that is new to the run.
+
+        Raises:
+            SiteError: the strategy keeps state, but the site has no folder for it.
+            DataError: a file is damaged.
+        """
+        if not request.method.keeps_state or not request.state_round:
+            return {}
+        return cls.for_run(context, site, request.run_id).read(request.state_round) or {}
 
     def write(self, number: int, arrays: Weights, keep: Collection[int]) -> None:
         """Write a round's arrays, then remove the files of all rounds but this one and those in `keep`."""

@@ -175,3 +175,28 @@ def test_a_forest_must_continue_the_leaves_that_this_hospital_helped_to_fill(hos
     trees["value"][1] = -0.1
     with pytest.raises(SiteError, match="are not those that this hospital helped to grow"):
         handle(hospital, replace(request, weights=trees))
+
+
+def test_sums_of_leaves_with_other_class_weights_have_errors_of_their_own(hospital: SiteContext) -> None:
+    """The server states the classes' sizes, by which gradients are weighted: three answers gave exact counts of leaves.
+
+    With one draw of the errors in three sizes, three equations hold two sums and the draw.
+    """
+    options = {"trees": 40, "depth": 2, "bins": 16}
+    config = make_config(model={"name": "forest", "options": options}, federation={"rounds": 1}, evaluation__bins=62,
+                         training__weight_power=1.0)  # fmt: skip
+    site = load_site(hospital, config)
+    trees, sent, answers, rows = draw_trees(plan_run(config, site.task)), find_scaling(hospital, config), [], []
+    for counts in ((5, 5), (2, 8), (8, 2)):
+        request = GrowRequest(config, 1, trees, sent, run_id=RUN, class_counts=counts, total=10)
+        reply = handle(hospital, request)
+        again = handle(hospital, request)
+        assert isinstance(reply, GrowReply)
+        assert isinstance(again, GrowReply)
+        assert np.array_equal(reply.sums["gradient"], again.sums["gradient"])  # the same question
+        weights = np.array([0.5 / (n / 10) for n in counts])  # of mean 1 over the examples
+        rows.append([*weights, weights.max() * 40**0.5])
+        answers.append(reply.sums["gradient"].ravel())
+    part = 0.5 / (1 - 2 * hospital.policy.replaced_values)  # of a person, before any tree
+    counted = np.linalg.solve(np.array(rows), np.array(answers))[:2] / part
+    assert (np.abs(counted - np.rint(counted)) < 0.05).mean() < 0.3

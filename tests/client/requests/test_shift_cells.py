@@ -42,5 +42,7 @@ def test_other_data_are_another_question() -> None:
     """With the same errors, the difference of two answers would show a person that an option leaves out."""
     config = tiny.run_config()
     others = [tiny.run_config(seed=config.seed + 1), tiny.run_config(data__options={"any": 1})]
-    assert len({digest_summary(b"base", each) for each in (config, *others)}) == 3
-    assert digest_summary(b"base", config) == digest_summary(b"base", tiny.run_config(federation__rounds=7))
+    digests = {digest_summary(b"base", each, people) for each in (config, *others) for people in ("these", "more")}
+    assert len(digests) == 6
+    same = [digest_summary(b"base", each, "these") for each in (config, tiny.run_config(federation__rounds=7))]
+    assert same[0] == same[1]
