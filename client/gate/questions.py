@@ -66,7 +66,7 @@ def digest_question(request: ModelRequest, state: Weights, people: str) -> str:
 
 
 def digest_personal_question(question: str) -> str:
-    """Return a digest of what is asked about the personal model of a site, from that about the model it is tested with."""
+    """Return a digest of what is asked about a site's personal model, from that about the federated one."""
     return f"{question} personal"
 
 

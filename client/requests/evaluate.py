@@ -104,7 +104,7 @@ def handle_test(context: SiteContext, request: FinalTestRequest) -> FinalTestRep
     if request.method.local and not loaded.saved.arrays:
         results = add_note(results, "local layers: this site has none, so the server's initial ones")
     pulls = request.method.pull is not None
-    if pulls and not may_answer_personal_model(context, request, _digest_asked(context, request, loaded)):
+    if pulls and not may_answer_personal_model(context, request, _digest_admitted(context, request, loaded)):
         results |= add_note({ALL_PATIENTS: results[ALL_PATIENTS]}, describe_limit(policy))
     elif pulls:
         own = evaluated  # where no personal model is kept: the same counts with other errors would be another answer
@@ -168,13 +168,13 @@ def read_rules(
     if context.simulated:
         return None
     register = open_register(context)
-    dataset, question = request.config.data.dataset, _digest_asked(context, request, loaded)
+    dataset, question = request.config.data.dataset, _digest_admitted(context, request, loaded)
     number = register.count_questions(request.run_id, QUESTION_KINDS[split], question)
     growth = find_error_growth(context.policy, number)
     rules = ReleaseRules.from_register(context.policy, register, dataset, request.run_id, split, question, growth)
     return replace(rules, mixing=mixing)
 
 
-def _digest_asked(context: SiteContext, request: ModelRequest, loaded: LoadedModel) -> str:
+def _digest_admitted(context: SiteContext, request: ModelRequest, loaded: LoadedModel) -> str:
     """Return the digest of a question to this site, as it was admitted (`digest_question`)."""
     return digest_question(request, loaded.saved.arrays, digest_splits(load_site(context, request.config)))

@@ -63,8 +63,8 @@ def test_privately(context: SiteContext, request: FinalTestRequest) -> FinalTest
     if request.method.local and not loaded.saved.arrays:
         notes[ALL_PATIENTS] = "local layers: this site has none, so the server's initial ones"
     personal = request.method.pull is not None
-    asked = digest_question(request, loaded.saved.arrays, digest_splits(site)) if personal else ""
-    if personal and not may_answer_personal_model(context, request, asked):
+    question = digest_question(request, loaded.saved.arrays, digest_splits(site)) if personal else ""
+    if personal and not may_answer_personal_model(context, request, question):
         notes[ALL_PATIENTS] = describe_limit(context.policy)
     elif personal:
         load_personal_weights(loaded.model, request, loaded.saved)

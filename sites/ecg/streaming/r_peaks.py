@@ -16,8 +16,8 @@ over 611 ms by a share of the mean. What is not causal there is causal here: the
 Of two blocks within 240 ms the stronger is kept. Energies are whole numbers (0.1 uV squared), so that their running
 sums are exact. A peak is known `DELAY_SECONDS` after it at the latest, one of the first three 3 s after the first.
 
-Sensitivity and positive predictivity on the MIT-BIH Arrhythmia Database are in docs/how-to/monitor.md; the share of the
-mean, the 240 ms and the other rules were chosen on its records, the rule of the median energy on those of DS1 alone.
+Sensitivity and positive predictivity on the MIT-BIH Arrhythmia Database are in docs/how-to/monitor.md; all
+settings were chosen on its records.
 """
 
 from __future__ import annotations

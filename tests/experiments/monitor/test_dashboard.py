@@ -25,7 +25,7 @@ DASHBOARD = Path(__file__).resolve().parents[3] / "deploy" / "grafana" / "ward_m
 
 def make_ward() -> Any:
     lines = SimpleNamespace(queued=0, spooled_bytes=0, written=0, failures=0, rejected=0)
-    store = SimpleNamespace(queued=0, failures=0, lines=lines)
+    store = SimpleNamespace(queued=0, failures=0, lines=lines, journal=SimpleNamespace(failures=0))
     group = GroupShares(np.ones((2, HISTOGRAM_BINS + 1)), 6)
     load = SimpleNamespace(shed=0, restarts=0, scored=0, busy=0.0)
     return SimpleNamespace(
