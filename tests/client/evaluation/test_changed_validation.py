@@ -108,7 +108,7 @@ def test_what_a_site_chooses_itself_is_chosen_on_replaced_outcomes(tmp_path: Pat
     changed = change_validation(context, config, loaded.site)
     predict = build_predictor(loaded.model, config, bounded=True)
     logits = np.asarray(predict(changed.cohort), np.float64)
-    rules = evaluate.read_rules(context, test, "test", changed.mixing)
+    rules = evaluate.read_rules(context, test, "test", loaded, changed.mixing)
     assert rules is not None
     odds, truth = recalibration.read_released_scores(logits, changed.cohort, config, rules)
     assert len(fitted) == 2
