@@ -128,10 +128,10 @@ def test_no_number_of_questions_gives_more_than_replaced_outcomes(tmp_path: Path
     for share in (0.0, 0.15):
         policy = {"precise_questions": None, "replaced_values": share}
         people = recovered = 0
-        for number in range(2):
+        for number in range(4):
             context = make_hospital(tmp_path / f"{share} {number}", patients=150, **policy)
             (item,) = attack_by_questions(context, [400], np.random.default_rng(number))
             people, recovered = people + item.people, recovered + item.right
         right[share] = recovered / people
-    assert right[0.0] > 0.97
-    assert right[0.15] < 0.95  # .85 on average, over some 48 people
+    assert right[0.0] > 0.92  # .975 of 120 people
+    assert right[0.15] < 0.93  # .85 on average, over 80 people
