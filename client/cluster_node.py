@@ -33,5 +33,5 @@ def find_data_of_node(config: RunConfig) -> RunConfig:
         raise DataError(f"Ray node {node} has no data at {path}: {advice}, and start the node again with ray start")
     folder = Path(os.environ.get(STATE_VARIABLE, ".")).parent
     if not folder.is_dir():
-        raise DataError(f"Ray node {node} has no folder {folder}: keep runs (--out) on a disk that all nodes share")
+        raise DataError(f"Ray node {node} has no folder {folder}: keep runs (--runs) on a disk that all nodes share")
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})

@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -28,7 +29,7 @@ from experiments.cli.main import app
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 GENERATED = ("data/", "runs/")  # what a reader's own commands make
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 FOLDERS = "common|sites|client|server|experiments|tests|docs"
 
 
@@ -37,13 +38,13 @@ def page_name(page: Path) -> str:
 
 
 def fences(text: str) -> list[tuple[str, str]]:
-    """Return (language, content) of each fenced block."""
-    return FENCE.findall(text)
+    """Return (language, content) of each fenced block, also of those in lists, which are indented."""
+    return [(language, textwrap.dedent(content)) for _, language, content in FENCE.findall(text)]
 
 
 def called(line: str) -> str | None:
     """Return what follows `wardround` in a command line, without its comment, or None."""
-    result = re.match(r"(?:\S*/)?wardround(?=\s|$)(.*)", line.split("  #")[0].strip())
+    result = re.match(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?wardround(?=\s|$)(.*)", line.split("  #")[0].strip())
     return result[1].strip() if result else None
 
 
@@ -114,9 +115,10 @@ def test_every_command_and_option_exists(page: Path) -> None:
 
 def test_the_check_of_commands_reads_blocks_synopses_and_sentences() -> None:
     text = (
-        "Say `wardround client\n--policy`:\n\n```sh\n.venv/bin/wardround run A.yaml \\\n  --quiet  # few words\n```\n"
+        "Say `wardround client\n--policy`:\n\n```sh\n.venv/bin/wardround run A.yaml \\\n  --quiet  # few words\n"
+        "RAY_ADDRESS=10.0.0.1:6379 wardround run B.yaml\n```\n\n1. Then:\n\n   ```sh\n   wardround report RUN\n   ```\n"
     )
-    assert commands_in_blocks(text) == ["run A.yaml    --quiet"]
+    assert commands_in_blocks(text) == ["run A.yaml    --quiet", "run B.yaml", "report RUN"]
     assert commands_in_sentences(text) == ["client --policy"]
     assert parse("run CONFIG.yaml [--set section.key=value ...] [--quiet | --json]")["--quiet"] is True
     assert sum(len(all_commands(page)) for page in PAGES) > 80

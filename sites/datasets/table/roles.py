@@ -14,8 +14,8 @@ from sites.datasets.table.examine import MISSING_CODES, Table
 from sites.spellings import count_alike, plain_spelling
 
 PATIENT = re.compile(
-    r"(patient|subject|person|participant|pat|case|fall|mrn|pid|study|patienten?|paciente|probanden?)"
-    r"[ _.-]?(id|no|nr|num|number|code|nummer|numero|n\N{MASCULINE ORDINAL INDICATOR})?|id"
+    r"(patient|subject|person|participant|pat|case|mrn|pid|study|patienten?|paciente|probanden?)"
+    r"[ _.-]?(id|no|nr|num|number|code|nummer|numero|n\N{MASCULINE ORDINAL INDICATOR})?|fall[ _.-]?(id|nr|nummer)|id"
 )
 _OFTEN_A_STAY = re.compile(r"case|fall|study|id$")
 """Of the names of PATIENT, those that often name a stay, an examination or a row."""

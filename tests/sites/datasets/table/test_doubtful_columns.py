@@ -101,6 +101,12 @@ def test_a_german_case_number_is_the_patient(tmp_path: Path) -> None:
     assert has(findings, "check Fallnummer: taken as the patient: if a person may have several")
 
 
+def test_falls_are_no_patients(tmp_path: Path) -> None:
+    described, _, _ = look(tmp_path, renamed("fall", [str(i % 2) for i in range(N)]))
+    assert described.patient is None
+    assert [item.name for item in described.inputs if item.name == "fall"]
+
+
 @pytest.mark.parametrize("part", [0.0, 0.25])
 def test_dates_as_a_spreadsheet_counts_them_are_named(tmp_path: Path, part: float) -> None:
     _, findings, _ = look(tmp_path, {"t.csv": text(columns(admitted=[45123 + i * 7 % N + part for i in range(N)]))})
